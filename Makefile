@@ -1,0 +1,42 @@
+# make atlas   set everything up and build the demo atlas
+# make test    set everything up and pass the tests
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+ATLAS  ?= lite0
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+
+.PHONY: atlas test lint bench clean
+.DEFAULT_GOAL := atlas
+
+atlas: $(VENV)/.run
+	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
+
+test: $(VENV)/.test
+	@$(BIN)/python -m pytest
+
+lint: $(VENV)/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test
+	$(BIN)/python tests/bench/step_speed.py
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.11"; exit 2; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.run: pyproject.toml | $(VENV)/bin/python
+	@echo "Setting up $(VENV) (once, about a minute)"
+	@$(PIP) -e '.[cpu]'
+	@touch $@
+
+$(VENV)/.test: pyproject.toml | $(VENV)/bin/python
+	@echo "Setting up $(VENV) with PyTorch and the test tools (once, a few minutes)"
+	@$(PIP) -e '.[test]'
+	@touch $@ $(VENV)/.run
+
+clean:
+	rm -rf build $(VENV)
