@@ -1,0 +1,255 @@
+"""Slots whose state lives in host memory: the half of a CPU runtime that does not depend on the runtime.
+
+State ping-pongs between two sets of buffers. The step model is bound twice, once in each direction, so that a step
+reads one set and writes the other: nothing is allocated or copied between steps.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.protocol import Array, Scalars
+from export.errors import EngineError, InputError
+from export.manifest import StepManifest
+
+ALIGNMENT_BYTES = 64
+"""Of every buffer. A kernel may sum in another order where memory starts elsewhere; a fixed start fixes the order."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """Shape and numpy dtype name of one input or output."""
+
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class HostModel(Protocol):
+    """A loaded ONNX model that reads and writes numpy arrays."""
+
+    @property
+    def inputs(self) -> Mapping[str, TensorSpec]: ...
+
+    @property
+    def outputs(self) -> Mapping[str, TensorSpec]: ...
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        """Return a function that runs the model once, reading ``inputs`` and writing ``outputs`` in place.
+
+        The arrays stay the caller's; they are contiguous and outlive the function.
+        """
+        ...
+
+
+class HostRunner:
+    """A :class:`~engine.protocol.Runner` over two host models; every slot starts idle (unit 0, zero code)."""
+
+    def __init__(self, runtime: str, manifest: StepManifest, step: HostModel, decode: HostModel) -> None:
+        """Check both models against the manifest, allocate the buffers and bind them.
+
+        Raises:
+            EngineError: a model's inputs or outputs are not what the manifest says.
+        """
+        _check_models(manifest, step, decode)
+        self.manifest = manifest
+        self._runtime = runtime
+        self._states = (_allocate_state(manifest), _allocate_state(manifest))
+        self._unit: npt.NDArray[np.int64] = aligned_zeros((manifest.batch,), "int64")
+        self._activation: npt.NDArray[np.float32] = aligned_zeros((manifest.batch,), "float32")
+        self._gradient: npt.NDArray[np.float32] = aligned_zeros((manifest.batch,), "float32")
+        self._code: npt.NDArray[np.float32] = aligned_zeros((manifest.batch, manifest.code_dim), "float32")
+        self._image: npt.NDArray[np.float32] = aligned_zeros(
+            (manifest.batch, 3, manifest.image_px, manifest.image_px), "float32"
+        )
+        self._now = 0  # which of the two states is the latest
+        self._steps = tuple(self._bind_step(step, source) for source in (0, 1))
+        self._decode: Callable[[], None] | None = decode.bind({"code": self._code}, {"image": self._image})
+
+    def __enter__(self) -> HostRunner:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._steps = ()
+        self._decode = None
+
+    def fill(self, slots: Sequence[int], units: Sequence[int], codes: npt.NDArray[np.float32]) -> None:
+        """See :meth:`engine.protocol.Runner.fill`.
+
+        Raises:
+            InputError: a slot, a unit or the codes' shape is out of range.
+        """
+        check_fill(self.manifest, slots, units, codes)
+        rows = np.asarray(slots, np.int64)
+        self._unit[rows] = units
+        for field in self.manifest.state:
+            self._states[self._now][field.name][rows] = codes if field.initial is None else field.initial
+
+    def step(self, count: int) -> None:
+        """See :meth:`engine.protocol.Runner.step`.
+
+        Raises:
+            EngineError: the runtime failed.
+        """
+        self._check_open()
+        try:
+            for _ in range(count):
+                self._steps[self._now]()
+                self._now = 1 - self._now
+        except Exception as error:
+            raise EngineError(f"{self._runtime} failed in a step of layer {self.manifest.layer}: {error}") from error
+
+    def scalars(self) -> Scalars:
+        """See :meth:`engine.protocol.Runner.scalars`."""
+        state: Mapping[str, Any] = self._states[self._now]
+        return Scalars(
+            activation=self._activation.copy(),
+            gradient=self._gradient.copy(),
+            best_activation=state["best_activation"].copy(),
+            step=state["step"].copy(),
+        )
+
+    def best_codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
+        """See :meth:`engine.protocol.Runner.best_codes`."""
+        best: Any = self._states[self._now]["best_code"]
+        rows: npt.NDArray[np.float32] = best[np.asarray(slots, np.int64)]
+        return rows
+
+    def decode(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """See :meth:`engine.protocol.Runner.decode`.
+
+        Raises:
+            EngineError: the runtime failed.
+            InputError: the codes' shape is wrong.
+        """
+        if codes.ndim != 2 or codes.shape[1] != self.manifest.code_dim:
+            raise InputError(f"codes of shape {codes.shape} cannot be decoded; give (n, {self.manifest.code_dim})")
+        run = self._check_open()
+        images = np.empty((len(codes), *self._image.shape[1:]), np.float32)
+        for start in range(0, len(codes), self.manifest.batch):
+            part = codes[start : start + self.manifest.batch]
+            self._code[: len(part)] = part
+            self._code[len(part) :] = 0
+            try:
+                run()
+            except Exception as error:
+                raise EngineError(f"{self._runtime} failed to decode: {error}") from error
+            images[start : start + len(part)] = self._image[: len(part)]
+        return images
+
+    def _bind_step(self, model: HostModel, source: int) -> Callable[[], None]:
+        names = [field.name for field in self.manifest.state]
+        before, after = self._states[source], self._states[1 - source]
+        return model.bind(
+            {"unit": self._unit, **{name: before[name] for name in names}},
+            {
+                **{name + ".next": after[name] for name in names},
+                "activation": self._activation,
+                "gradient": self._gradient,
+            },
+        )
+
+    def _check_open(self) -> Callable[[], None]:
+        if self._decode is None:
+            raise EngineError(f"this {self._runtime} engine is closed; build it again")
+        return self._decode
+
+
+def aligned_zeros(shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
+    """Zeros that start at a multiple of ALIGNMENT_BYTES."""
+    num_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+    memory = np.zeros(num_bytes + ALIGNMENT_BYTES, np.uint8)
+    start = -memory.ctypes.data % ALIGNMENT_BYTES
+    return memory[start : start + num_bytes].view(dtype).reshape(shape)
+
+
+def check_fill(
+    manifest: StepManifest, slots: Sequence[int], units: Sequence[int], codes: npt.NDArray[np.float32]
+) -> None:
+    """Check the arguments of :meth:`engine.protocol.Runner.fill`.
+
+    Raises:
+        InputError: naming what is out of range.
+    """
+    if not all(0 <= slot < manifest.batch for slot in slots) or len(set(slots)) != len(slots):
+        raise InputError(f"slots {list(slots)} must be different and lie in [0, {manifest.batch})")
+    wrong = [unit for unit in units if not 0 <= unit < manifest.num_units]
+    if wrong:
+        raise InputError(f"layer {manifest.layer} has units 0 to {manifest.num_units - 1}; there is no unit {wrong[0]}")
+    if len(units) != len(slots) or codes.shape != (len(slots), manifest.code_dim):
+        raise InputError(
+            f"{len(slots)} slots need as many units and codes ({len(slots)}, {manifest.code_dim}), "
+            f"not {len(units)} and {codes.shape}"
+        )
+
+
+def num_threads(options: Mapping[str, object]) -> int:
+    """Option ``threads``; 0 (the default) is every core this process may use.
+
+    Raises:
+        InputError: it is not a count.
+    """
+    threads = options.get("threads", 0)
+    if not isinstance(threads, int) or isinstance(threads, bool) or threads < 0:
+        raise InputError(f"threads must be a whole number, 0 for all cores, not {threads!r}")
+    if threads:
+        return threads
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def chosen_precision(options: Mapping[str, object], offered: Sequence[str], runtime: str) -> str:
+    """Option ``precision``; the first of those offered unless told.
+
+    Raises:
+        InputError: the runtime does not offer it here.
+    """
+    precision = options.get("precision", offered[0])
+    if precision not in offered:
+        raise InputError(f"{runtime} cannot run {precision} here; choose one of: {', '.join(offered)}")
+    return str(precision)
+
+
+def _allocate_state(manifest: StepManifest) -> dict[str, Array]:
+    state = {field.name: aligned_zeros((manifest.batch, *field.shape), field.dtype) for field in manifest.state}
+    for field in manifest.state:
+        state[field.name][...] = field.initial or 0
+    return state
+
+
+def _check_models(manifest: StepManifest, step: HostModel, decode: HostModel) -> None:
+    batch, fields = manifest.batch, manifest.state
+    missing = {"code", "step", "best_code", "best_activation"} - {field.name for field in fields}
+    if missing:
+        raise EngineError(f"the manifest's state lacks {', '.join(sorted(missing))}; compile the step graph again")
+    state = {field.name: TensorSpec((batch, *field.shape), field.dtype) for field in fields}
+    scalar = TensorSpec((batch,), "float32")
+    code = TensorSpec((batch, manifest.code_dim), "float32")
+    image = TensorSpec((batch, 3, manifest.image_px, manifest.image_px), "float32")
+    _check("step graph's inputs", step.inputs, {"unit": TensorSpec((batch,), "int64"), **state})
+    following = {name + ".next": spec for name, spec in state.items()}
+    _check("step graph's outputs", step.outputs, {**following, "activation": scalar, "gradient": scalar}, exact=False)
+    _check("decode graph's inputs", decode.inputs, {"code": code})
+    _check("decode graph's outputs", decode.outputs, {"image": image}, exact=False)
+
+
+def _check(
+    what: str, found: Mapping[str, TensorSpec], expected: Mapping[str, TensorSpec], *, exact: bool = True
+) -> None:
+    """``exact`` refuses further names too: an input nobody binds cannot run, a further output does no harm."""
+    names = {**expected, **found} if exact else expected
+    wrong = [name for name in names if found.get(name) != expected.get(name)]
+    if wrong:
+        name = wrong[0]
+        raise EngineError(
+            f"the {what} do not match its manifest: {name} is {_words(found.get(name))}, "
+            f"the manifest says {_words(expected.get(name))}; compile the step graph again"
+        )
+
+
+def _words(spec: TensorSpec | None) -> str:
+    return f"{spec.dtype}{list(spec.shape)}" if spec else "absent"

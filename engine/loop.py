@@ -1,0 +1,182 @@
+"""The loop: jobs pass through a runner's slots until all have ended. No files, no network, no output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.protocol import Runner
+from engine.slots import Ended, Job, Reading, Schedule, Status, StopRule
+from export.errors import InputError
+from export.manifest import StepManifest
+
+Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class JobResult:
+    """What came of a job.
+
+    Attributes:
+        unit: the job's unit.
+        seed: the job's seed.
+        status: ``done``, or ``dead``: there was nothing to climb (see :class:`~engine.slots.StopRule`).
+        activation: the best activation, at ``code``; of a dead job possibly -inf.
+        steps: steps done, a multiple of ``poll_every``.
+        curve: (steps / poll_every,) float32, at each poll the activation at the code its last step began with.
+        code: (code_dim,) float32, the best code; of a dead job of no meaning.
+        image: (image_px, image_px, 3) uint8 RGB, what the generator makes of ``code``.
+    """
+
+    unit: int
+    seed: int
+    status: Status
+    activation: np.float32
+    steps: int
+    curve: Vector
+    code: Vector
+    image: npt.NDArray[np.uint8]
+
+
+def run_jobs(
+    runner: Runner,
+    jobs: Sequence[Job],
+    starts: Callable[[Job], Vector],
+    rule: StopRule,
+    poll_every: int,
+    on_result: Callable[[JobResult], None] = lambda result: None,
+) -> list[JobResult]:
+    """Run jobs to their end; slots are refilled as they fall free.
+
+    A job's result depends on the engine, its start code, the rule and ``poll_every``, and on nothing else.
+
+    Args:
+        runner: the engine; whatever its slots held before is gone.
+        jobs: each at most once.
+        starts: start code (code_dim,) of a job; called once per job, when it enters a slot.
+        rule: when a job ends.
+        poll_every: steps between looks at the slots; must divide ``rule.max_steps``.
+        on_result: called for each job once its image is decoded. Images are decoded a full batch of ended jobs at a
+            time, so results come in the order in which jobs end, some polls late.
+
+    Returns:
+        The results in the order of ``jobs``.
+
+    Raises:
+        InputError: before any step: a unit the layer does not have, a job given twice, more steps than the engine's
+            schedule, or steps that are not a multiple of ``poll_every``. During the run: a start code of another
+            shape or not finite.
+        EngineError: the runtime failed.
+    """
+    manifest = runner.manifest
+    _check_jobs(manifest, jobs, rule)
+    schedule = Schedule(jobs, manifest.batch, rule, poll_every)
+    harvest = _Harvest(runner, poll_every, on_result)
+    changed = list(range(manifest.batch))
+    while schedule.busy:
+        _fill(runner, schedule, changed, starts)
+        runner.step(poll_every)
+        ended = schedule.record(_readings(runner))
+        harvest.add(ended)
+        changed = [job.slot for job in ended]
+    harvest.finish()
+    return [harvest.results[job] for job in jobs]
+
+
+class _Harvest:
+    """Takes ended jobs' codes out of their slots and decodes them a batch at a time."""
+
+    def __init__(self, runner: Runner, poll_every: int, on_result: Callable[[JobResult], None]) -> None:
+        self.results: dict[Job, JobResult] = {}
+        self._runner = runner
+        self._poll_every = poll_every
+        self._on_result = on_result
+        self._pending: list[tuple[Ended, Vector]] = []
+
+    def add(self, ended: Sequence[Ended]) -> None:
+        """Copy the best codes of jobs that have just ended; decode whole batches."""
+        if ended:
+            self._pending += zip(ended, self._runner.best_codes([job.slot for job in ended]), strict=True)
+        batch = self._runner.manifest.batch
+        while len(self._pending) >= batch:
+            self._decode(self._pending[:batch])
+            del self._pending[:batch]
+
+    def finish(self) -> None:
+        """Decode what is left."""
+        self._decode(self._pending)
+        self._pending = []
+
+    def _decode(self, part: Sequence[tuple[Ended, Vector]]) -> None:
+        if not part:
+            return
+        images = to_pixels(self._runner.decode(np.stack([code for _, code in part])))
+        for (ended, code), image in zip(part, images, strict=True):
+            result = JobResult(
+                unit=ended.job.unit,
+                seed=ended.job.seed,
+                status=ended.status,
+                activation=np.float32(ended.history[-1].best),
+                steps=len(ended.history) * self._poll_every,
+                curve=np.asarray([reading.activation for reading in ended.history], np.float32),
+                code=code,
+                image=image,
+            )
+            self.results[ended.job] = result
+            self._on_result(result)
+
+
+def to_pixels(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
+    """Images (n, 3, H, W) in [0, 1] as (n, H, W, 3) uint8; rounded, clipped, 0 where not a number."""
+    levels = np.rint(np.clip(np.nan_to_num(images, nan=0.0), 0.0, 1.0) * 255.0)
+    return np.ascontiguousarray(levels.transpose(0, 2, 3, 1).astype(np.uint8))
+
+
+def _check_jobs(manifest: StepManifest, jobs: Sequence[Job], rule: StopRule) -> None:
+    for job in jobs:
+        if not 0 <= job.unit < manifest.num_units:
+            raise InputError(
+                f"layer {manifest.layer} has units 0 to {manifest.num_units - 1}; there is no unit {job.unit}"
+            )
+    if rule.max_steps > manifest.steps:
+        raise InputError(
+            f"{rule.max_steps} steps are more than the {manifest.steps} the engine was compiled for; "
+            "compile it for more steps or ask for fewer"
+        )
+
+
+def _fill(runner: Runner, schedule: Schedule, changed: Sequence[int], starts: Callable[[Job], Vector]) -> None:
+    """Refill the slots that fell free; those no job is left for go idle (unit 0, zero code).
+
+    An idle slot starts at step 0 when its last job ended, and no job that still works is younger, so no slot is ever
+    stepped beyond the schedule.
+    """
+    manifest = runner.manifest
+    entered = schedule.refill()
+    codes = [_checked(starts(job), job, manifest.code_dim) for _, job in entered]
+    free = set(schedule.free())
+    idle = [slot for slot in changed if slot in free]
+    slots = [slot for slot, _ in entered] + idle
+    if slots:
+        units = [job.unit for _, job in entered] + [0] * len(idle)
+        rows = np.zeros((len(slots), manifest.code_dim), np.float32)
+        for row, code in enumerate(codes):
+            rows[row] = code
+        runner.fill(slots, units, rows)
+
+
+def _checked(code: Vector, job: Job, code_dim: int) -> Vector:
+    if code.shape != (code_dim,) or not np.isfinite(code).all():
+        raise InputError(
+            f"the start code of unit {job.unit}, seed {job.seed} must be {code_dim} finite numbers, not {code.shape}"
+        )
+    return code
+
+
+def _readings(runner: Runner) -> list[Reading]:
+    scalars = runner.scalars()
+    columns = (scalars.activation.tolist(), scalars.gradient.tolist(), scalars.best_activation.tolist())
+    return [Reading(*values) for values in zip(*columns, strict=True)]

@@ -1,0 +1,42 @@
+"""The runtimes: every module in this folder that defines ``BUILDER``.
+
+Adding a runtime is adding one module. A module here imports its runtime's library only in ``build``, so that listing
+the runtimes is quick and works where none of them is installed.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from engine.protocol import Builder
+from export.errors import InputError, suggestion
+
+
+def builders() -> dict[str, Builder]:
+    """Every runtime by name, in alphabetical order, whether it can run here or not."""
+    found: dict[str, Builder] = {}
+    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
+        builder: Builder | None = getattr(importlib.import_module(f"{__name__}.{module.name}"), "BUILDER", None)
+        if builder is not None:
+            found[builder.name] = builder
+    return found
+
+
+def get_builder(name: str) -> Builder:
+    """Return the runtime called ``name``.
+
+    Raises:
+        InputError: there is no such runtime, or it cannot run here; the message names those that can, and why the
+            others cannot.
+    """
+    known = builders()
+    states = {other: builder.availability() for other, builder in known.items()}
+    able = [other for other, state in states.items() if state.ok]
+    choose = f"use one of: {', '.join(able)}" if able else "no runtime can run here"
+    if name in known and states[name].ok:
+        return known[name]
+    if name in known:
+        raise InputError(f"runtime {name} cannot run here: {states[name].detail}; {choose}")
+    reasons = "".join(f"; {other} cannot run here: {state.detail}" for other, state in states.items() if not state.ok)
+    raise InputError(f"there is no runtime {name!r}{suggestion(name, known) or ';'} {choose}{reasons}")

@@ -1,0 +1,105 @@
+"""OpenVINO on the CPU."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Mapping, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from engine.host import HostRunner, TensorSpec, chosen_precision, num_threads
+from engine.protocol import Array, Availability, Runner
+from export.errors import EngineError
+from export.manifest import StepGraph
+
+PRECISIONS = {"fp32": "f32", "bf16": "bf16"}
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
+CPUINFO = Path("/proc/cpuinfo")
+
+
+class OpenVinoBuilder:
+    """Makes OpenVINO engines; fp32, and bf16 where the processor has it."""
+
+    name = "openvino"
+
+    def availability(self) -> Availability:
+        try:
+            version = metadata.version("openvino")
+        except metadata.PackageNotFoundError:
+            version = ""
+        if not version or importlib.util.find_spec("openvino") is None:
+            return Availability(False, "openvino is not installed; run `pip install neuron-atlas[cpu]`")
+        return Availability(True, f"{version}, CPU ({', '.join(self.precisions())})")
+
+    def precisions(self) -> Sequence[str]:
+        return ("fp32", "bf16") if BF16_FLAGS & cpu_flags() else ("fp32",)
+
+    def build(self, graph: StepGraph, options: Mapping[str, object]) -> Runner:
+        """See :meth:`engine.protocol.Builder.build`."""
+        threads = num_threads(options)
+        precision = chosen_precision(options, self.precisions(), self.name)
+        state = self.availability()
+        if not state.ok:
+            raise EngineError(f"OpenVINO cannot start: {state.detail}")
+        step = OpenVinoModel(graph.step, "step", threads, precision)
+        # An image is shown, not climbed: decoding costs little, so it is always exact.
+        return HostRunner(self.name, graph.manifest, step, OpenVinoModel(graph.decode, "decode", threads, "fp32"))
+
+
+class OpenVinoModel:
+    """A compiled model and its requests; see :class:`engine.host.HostModel`."""
+
+    def __init__(self, model: bytes, what: str, threads: int, precision: str) -> None:
+        import openvino
+
+        core = openvino.Core()
+        if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            raise EngineError("OpenVINO does not run bf16 on this processor; use precision fp32")
+        settings = {
+            "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
+            "PERFORMANCE_HINT": "LATENCY",
+            "NUM_STREAMS": 1,
+            "INFERENCE_NUM_THREADS": threads,
+            "ENABLE_CPU_PINNING": False,
+            "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,
+        }
+        try:
+            self._compiled: Any = core.compile_model(core.read_model(model), "CPU", settings)
+        except Exception as error:
+            raise EngineError(
+                f"OpenVINO refuses the {what} graph; compile it again or use another runtime: {error}"
+            ) from error
+        self._library: Any = openvino
+        self.inputs = dict(spec for port in self._compiled.inputs for spec in _specs(port))
+        self.outputs = dict(spec for port in self._compiled.outputs for spec in _specs(port))
+
+    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
+        """See :meth:`engine.host.HostModel.bind`."""
+        request = self._compiled.create_infer_request()
+        for name, array in {**inputs, **outputs}.items():
+            request.set_tensor(name, self._library.Tensor(array, shared_memory=True))
+
+        def run() -> None:
+            request.start_async(share_inputs=True)
+            request.wait()
+
+        return run
+
+
+def cpu_flags() -> set[str]:
+    """Instruction sets of this processor as Linux names them; empty where Linux does not tell."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        return set()
+    return next((set(line.partition(":")[2].split()) for line in lines if line.startswith("flags")), set())
+
+
+def _specs(port: Any) -> list[tuple[str, TensorSpec]]:
+    shape = tuple(port.get_shape()) if port.get_partial_shape().is_static else ()
+    dtype = port.get_element_type().to_dtype().name
+    return [(name, TensorSpec(shape, dtype)) for name in port.get_names()]
+
+
+BUILDER = OpenVinoBuilder()

@@ -1,0 +1,193 @@
+"""Which job is in which slot, and when it leaves. Pure Python: no arrays, no device.
+
+Every poll, each slot's history grows by one :class:`Reading`; whether its job ends depends on that history alone, so a
+job's result cannot depend on which jobs share its batch. Slots are refilled only at polls.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from export.errors import InputError
+
+Status = Literal["done", "dead"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One unit of the layer to maximise, from one start code.
+
+    Attributes:
+        unit: index of the unit in its layer.
+        seed: chooses the start code.
+    """
+
+    unit: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One slot's values at a poll.
+
+    Attributes:
+        activation: at the code the last step began with.
+        gradient: mean absolute gradient at that code.
+        best: highest activation so far; -inf while there is none.
+    """
+
+    activation: float
+    gradient: float
+    best: float
+
+    @property
+    def finite(self) -> bool:
+        """Whether the ascent can go on from here."""
+        return math.isfinite(self.activation) and math.isfinite(self.gradient)
+
+    @property
+    def climbs(self) -> bool:
+        """Whether there was a direction to climb."""
+        return math.isfinite(self.gradient) and self.gradient != 0
+
+
+@dataclass(frozen=True)
+class StopRule:
+    """When a job ends.
+
+    A job ends at the first poll at which one of these holds:
+
+    - it has done ``max_steps`` steps;
+    - plateau: it has done ``minimum`` steps, and over the last ``patience`` steps (rounded up to polls) its best
+      activation rose by less than ``tolerance * max(|best|, 1e-6)``;
+    - it has done ``dead_after`` steps and no poll has shown a gradient;
+    - activation or gradient is not finite: nothing can follow, since the code is then not finite either.
+
+    However it ends, it is ``dead`` if no poll ever showed a finite gradient other than 0, or if it has no finite best
+    activation: its code is then no result of ascent. Otherwise it is ``done`` with its best code so far, also after
+    an overflow: the best code is from before it.
+
+    Attributes:
+        max_steps: at most the manifest's ``steps``.
+        tolerance: relative rise below which it has converged; 0 never stops early.
+        patience: steps over which the rise is measured.
+        minimum: steps before which no plateau counts.
+        dead_after: steps a unit is given to show a gradient.
+    """
+
+    max_steps: int
+    tolerance: float = 0.0
+    patience: int = 20
+    minimum: int = 0
+    dead_after: int = 10
+
+    def __post_init__(self) -> None:
+        if self.max_steps < 1 or self.patience < 1 or self.minimum < 0 or self.dead_after < 1:
+            raise InputError(f"steps must be counts from 1 (minimum: from 0), not {self}")
+        if not 0 <= self.tolerance < math.inf:
+            raise InputError(f"tolerance must be 0 or a small positive number, not {self.tolerance}")
+
+    def verdict(self, history: Sequence[Reading], poll_every: int) -> Status | None:
+        """Tell whether the job with this history has ended, and how; None to go on.
+
+        Args:
+            history: its readings, one per poll, the last one new.
+            poll_every: steps between polls.
+        """
+        last, num_steps = history[-1], len(history) * poll_every
+        climbed = any(reading.climbs for reading in history)
+        dead = not climbed and num_steps >= self.dead_after
+        if not (num_steps >= self.max_steps or dead or not last.finite or self._plateau(history, poll_every)):
+            return None
+        return "done" if climbed and math.isfinite(last.best) else "dead"
+
+    def _plateau(self, history: Sequence[Reading], poll_every: int) -> bool:
+        num_polls = -(-self.patience // poll_every)
+        if self.tolerance == 0 or len(history) <= num_polls or len(history) * poll_every < self.minimum:
+            return False
+        best, before = history[-1].best, history[-1 - num_polls].best
+        return best - before < self.tolerance * max(abs(best), 1e-6)
+
+
+@dataclass
+class Slot:
+    """A job at work and its history."""
+
+    job: Job
+    history: list[Reading] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A job that left its slot.
+
+    Attributes:
+        slot: where its best code still is, until the slot is refilled.
+        job: the job.
+        status: ``done`` or ``dead``.
+        history: its readings, one per poll.
+    """
+
+    slot: int
+    job: Job
+    status: Status
+    history: tuple[Reading, ...]
+
+
+class Schedule:
+    """Passes jobs through slots.
+
+    While :attr:`busy`: :meth:`refill`, run ``poll_every`` steps, :meth:`record`.
+    Each job enters exactly one slot once, in the given order.
+    """
+
+    def __init__(self, jobs: Sequence[Job], num_slots: int, rule: StopRule, poll_every: int) -> None:
+        """Raises InputError if a job is given twice or ``rule.max_steps`` is not a multiple of ``poll_every``."""
+        if poll_every < 1 or rule.max_steps % poll_every:
+            raise InputError(
+                f"a job's {rule.max_steps} steps are not a multiple of the {poll_every} steps between polls; "
+                "change one of them"
+            )
+        if len(set(jobs)) != len(jobs):
+            twice = next(job for index, job in enumerate(jobs) if job in jobs[:index])
+            raise InputError(f"unit {twice.unit} with seed {twice.seed} is asked for twice; give each job once")
+        self._waiting = deque(jobs)
+        self._slots: list[Slot | None] = [None] * num_slots
+        self._rule = rule
+        self._poll_every = poll_every
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job waits or works."""
+        return bool(self._waiting) or any(self._slots)
+
+    def refill(self) -> list[tuple[int, Job]]:
+        """Put waiting jobs in free slots; return what entered where."""
+        entered = []
+        for index, slot in enumerate(self._slots):
+            if slot is None and self._waiting:
+                job = self._waiting.popleft()
+                self._slots[index] = Slot(job)
+                entered.append((index, job))
+        return entered
+
+    def free(self) -> list[int]:
+        """The slots without a job."""
+        return [index for index, slot in enumerate(self._slots) if slot is None]
+
+    def record(self, readings: Sequence[Reading]) -> list[Ended]:
+        """Add one reading per slot (those of free slots are ignored) and return the jobs that leave."""
+        ended = []
+        for index, (slot, reading) in enumerate(zip(self._slots, readings, strict=True)):
+            if slot is None:
+                continue
+            slot.history.append(reading)
+            status = self._rule.verdict(slot.history, self._poll_every)
+            if status is not None:
+                ended.append(Ended(index, slot.job, status, tuple(slot.history)))
+                self._slots[index] = None
+        return ended

@@ -1,0 +1,42 @@
+"""Start codes: where a job begins, from nothing but its layer, unit and seed."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import numpy.typing as npt
+
+from engine.slots import Job
+from export.prior import CodePrior
+
+
+def start_code(prior: CodePrior, layer: str, job: Job, scale: float) -> npt.NDArray[np.float32]:
+    """``clip(mean + scale * std * n, low, high)`` with n ~ N(0, 1); (code_dim,) float32.
+
+    It depends on no other job, on no order and on no batch, and is the same in every process.
+
+    Args:
+        prior: statistics and bounds of the generator's code.
+        layer: the layer as the user named it.
+        job: unit and seed.
+        scale: 0 starts at the mean, 1 spreads starts as widely as encoded images.
+    """
+    noise = standard_normal(f"{layer}\n{job.unit}\n{job.seed}", prior.code_dim)
+    code = prior.mean + np.float32(scale) * prior.std * noise
+    return np.clip(code, prior.low, prior.high).astype(np.float32)
+
+
+def standard_normal(key: str, count: int) -> npt.NDArray[np.float32]:
+    """``count`` draws from N(0, 1), float32, determined by ``key``.
+
+    Philox keyed by the key's SHA-256, and Box-Muller, ``sqrt(-2 log(1 - u)) (cos 2 pi v, sin 2 pi v)``, on its raw
+    bits: numpy keeps the bits the same in every version, its own normal draws it does not.
+    """
+    philox = np.random.Philox(key=int.from_bytes(hashlib.sha256(key.encode()).digest()[:16], "little"))
+    pairs = (count + 1) // 2
+    uniform = (philox.random_raw(2 * pairs) >> np.uint64(11)) * 2.0**-53  # [0, 1)
+    radius = np.sqrt(-2.0 * np.log1p(-uniform[:pairs]))
+    angle = 2.0 * np.pi * uniform[pairs:]
+    normal = np.concatenate([radius * np.cos(angle), radius * np.sin(angle)])[:count]
+    return normal.astype(np.float32)

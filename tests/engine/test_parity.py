@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from engine.parity import ParityReport, compare
+from export.errors import InputError
+from export.manifest import StepGraph
+from tests.engine.conftest import make_prior
+from tests.engine.graphs import Mlp, conv_graph
+from tests.engine.reference import NumpyRunner
+
+PRIOR = make_prior(64)
+MLP = Mlp.random(code_dim=64, num_units=6)
+GRAPH = {"batch": 4, "code_dim": 64, "side": 32}
+
+
+def test_onnxruntime_and_openvino_agree_on_a_convolutional_graph(build_with) -> None:
+    graph = conv_graph(**GRAPH)
+    with build_with("openvino", graph) as runner, build_with("onnxruntime", graph) as reference:
+        report = compare(runner, reference, PRIOR)
+    assert report.ok(1e-4), report
+    assert not report.ok(1e-9), "two runtimes never agree to the bit here; the comparison looked at nothing"
+    assert report.num_steps == 4
+    assert report.num_codes >= 4
+
+
+def test_a_runtime_agrees_with_numpy(build_with) -> None:
+    with build_with("onnxruntime", MLP.graph(4)) as runner:
+        assert compare(runner, NumpyRunner(MLP.manifest(4), MLP), PRIOR, num_steps=3, seed=5).ok(1e-4)
+
+
+def negate_last_weight(model: bytes) -> bytes:
+    """Turn the gradient round: the MatMul that makes it gets its weight negated."""
+    proto = onnx.load_from_string(model)
+    weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+    last = [node for node in proto.graph.node if node.op_type == "MatMul"][-1].input[1]
+    weights[last].CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(weights[last]), last))
+    return proto.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "field"),
+    [
+        (lambda graph: conv_graph(**GRAPH, gain=1.02), "code"),
+        (lambda graph: conv_graph(**GRAPH, seed=1), "activation"),
+        (lambda graph: StepGraph(negate_last_weight(graph.step), graph.decode, graph.manifest), "activation"),
+        (lambda graph: StepGraph(graph.step, conv_graph(**GRAPH, seed=1).decode, graph.manifest), "image"),
+    ],
+    ids=["rate 2% too high", "other weights", "gradient turned round", "other decoder"],
+)
+def test_a_wrong_graph_fails(build_with, wrong, field: str) -> None:
+    graph = conv_graph(**GRAPH)
+    with build_with("openvino", wrong(graph)) as runner, build_with("onnxruntime", graph) as reference:
+        report = compare(runner, reference, PRIOR)
+    assert not report.ok(3e-3), report
+    assert getattr(report, field) > 3e-3
+
+
+def test_a_side_that_is_not_a_number_fails() -> None:
+    nan = Mlp(MLP.bottom, MLP.top * np.float32(np.nan), MLP.paint)
+    sound, broken = (NumpyRunner(MLP.manifest(4), mlp) for mlp in (MLP, nan))
+    for pair in ((broken, sound), (sound, broken)):
+        report = compare(*pair, PRIOR)
+        assert math.isnan(report.activation)
+        assert not report.ok(1e9)
+
+
+def test_no_code_compared_is_not_ok() -> None:
+    assert not ParityReport(0, 0, 0, 0, num_steps=2, num_codes=0).ok(1.0)
+    assert ParityReport(0, 0, 0, 0, num_steps=2, num_codes=1).ok(0.0)
+
+
+def test_refuses_different_graphs_and_too_few_or_many_steps() -> None:
+    runner = NumpyRunner(MLP.manifest(4), MLP)
+    with pytest.raises(InputError, match="different step graphs"):
+        compare(runner, NumpyRunner(MLP.manifest(5), MLP), PRIOR)
+    for num_steps in (1, 41):
+        with pytest.raises(InputError, match="2 to 40"):
+            compare(runner, runner, PRIOR, num_steps=num_steps)
+
+
+def test_the_report_reads_as_a_sentence() -> None:
+    assert "code 3.0e-03" in str(ParityReport(1e-3, 2e-3, 3e-3, 0, 4, 12))
