@@ -43,9 +43,10 @@ class StepManifest:
     """Describes a step graph and its decode graph.
 
     The step graph's inputs are ``unit`` (batch,) int64 and every field of ``state``; its outputs are ``NAME.next`` for
-    every field of ``state``, ``activation`` (batch,) float32: the unit's activation at the code that came *in*, and
-    ``gradient`` (batch,) float32: the mean absolute gradient with respect to that code, 0 when the unit is dead there.
-    ``state`` always holds ``code`` (code_dim,), ``step`` () int64, ``best_code`` (code_dim,) and ``best_activation`` ().
+    every field of ``state``, ``activation`` (batch,) float32: the unit's activation at the code that came *in*,
+    and ``gradient`` (batch,) float32: the mean absolute gradient with respect to that code, 0 when the unit is dead
+    there. ``state`` always holds ``code`` (code_dim,), ``step`` () int64, ``best_code`` (code_dim,) and
+    ``best_activation`` ().
 
     The decode graph maps ``code`` (batch, code_dim) float32 to ``image`` (batch, 3, image_px, image_px) float32 RGB in
     [0, 1].

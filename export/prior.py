@@ -37,7 +37,8 @@ class CodePrior:
         return len(self.mean)
 
     def save(self, path: Path) -> None:
-        arrays: dict[str, Any] = dict(mean=self.mean, std=self.std, low=self.low, high=self.high, decay=self.decay)
+        names = ("mean", "std", "low", "high", "decay")
+        arrays: dict[str, Any] = {name: getattr(self, name) for name in names}
         np.savez(path, **arrays)
 
     @classmethod

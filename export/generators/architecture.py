@@ -1,0 +1,152 @@
+"""The bundled generator: a hybrid code (global features + a small spatial map) to an RGB image.
+
+No batch statistics anywhere: a job's image must not depend on the rest of its batch. Normalisation is a per-pixel
+root-mean-square over channels; the global code modulates every normalised map (FiLM).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class GeneratorConfig:
+    """Shape of the generator.
+
+    Attributes:
+        global_dim: length of the global code (pooled encoder features).
+        spatial_dim: channels of the spatial code.
+        grid: side of the spatial code; the generator's coarsest resolution.
+        style_dim: width of the style vector that modulates every stage.
+        widths: channels at grid, 2 grid, 4 grid, ...; the output side is ``grid * 2 ** (len(widths) - 1)``.
+    """
+
+    global_dim: int = 1280
+    spatial_dim: int = 32
+    grid: int = 4
+    style_dim: int = 512
+    widths: tuple[int, ...] = (256, 192, 112, 56, 24)
+
+    @property
+    def code_dim(self) -> int:
+        return self.global_dim + self.spatial_dim * self.grid**2
+
+    @property
+    def image_px(self) -> int:
+        side: int = self.grid * 2 ** (len(self.widths) - 1)
+        return side
+
+
+class ModulatedNorm(nn.Module):
+    """``y = x / rms_C(x) * (1 + scale(z)) + shift(z)``, then leaky ReLU 0.2. x is (N, C, H, W), z is (N, style)."""
+
+    def __init__(self, channels: int, style_dim: int) -> None:
+        super().__init__()
+        self.affine = nn.Linear(style_dim, 2 * channels)
+        nn.init.normal_(self.affine.weight, std=0.02)
+        nn.init.zeros_(self.affine.bias)
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        scale, shift = self.affine(z)[:, :, None, None].chunk(2, dim=1)
+        x = x * torch.rsqrt(x.square().mean(dim=1, keepdim=True) + 1e-6)
+        return F.leaky_relu(x * (1 + scale) + shift, 0.2)
+
+
+class Stage(nn.Module):
+    """A residual pair of 3x3 convolutions, after a nearest-neighbour doubling if ``up``; (N, C, H, W) in and out."""
+
+    def __init__(self, inputs: int, outputs: int, style_dim: int, *, up: bool) -> None:
+        super().__init__()
+        self.up = up
+        self.norm1 = ModulatedNorm(inputs, style_dim)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = ModulatedNorm(outputs, style_dim)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.skip = nn.Conv2d(inputs, outputs, 1, bias=False) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        skip = self.skip(x)
+        y = self.norm1(x, z)  # before the doubling: a quarter of the work
+        if self.up:
+            skip, y = (F.interpolate(t, scale_factor=2.0, mode="nearest") for t in (skip, y))
+        out: torch.Tensor = skip + self.conv2(self.norm2(self.conv1(y), z))
+        return out
+
+
+class LastStage(nn.Module):
+    """Doubling, one 3x3 convolution, and the colours: the finest resolution is where arithmetic is dear."""
+
+    def __init__(self, inputs: int, outputs: int, style_dim: int) -> None:
+        super().__init__()
+        self.norm = ModulatedNorm(inputs, style_dim)
+        self.conv = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.rgb = nn.Conv2d(outputs, 3, 3, padding=1)
+        self.rgb_skip = nn.Conv2d(inputs, 3, 1)
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        y = F.interpolate(self.norm(x, z), scale_factor=2.0, mode="nearest")
+        skip = F.interpolate(self.rgb_skip(x), scale_factor=2.0, mode="nearest")
+        out: torch.Tensor = skip + self.rgb(F.leaky_relu(self.conv(y), 0.2))
+        return out
+
+
+class HybridGenerator(nn.Module):
+    """Code ``(N, code_dim)`` -> RGB image ``(N, 3, image_px, image_px)`` in [0, 1].
+
+    The first ``global_dim`` components of the code are the encoder's pooled features in units of their standard
+    deviation; the rest is the whitened spatial map, ``(spatial_dim, grid, grid)`` flattened.
+    """
+
+    def __init__(self, config: GeneratorConfig) -> None:
+        super().__init__()
+        self.config = config
+        first = config.widths[0]
+        self.style = nn.Sequential(
+            nn.Linear(config.global_dim, config.style_dim),
+            nn.LeakyReLU(0.2),
+            nn.Linear(config.style_dim, config.style_dim),
+            nn.LeakyReLU(0.2),
+        )
+        self.start = nn.Linear(config.style_dim, first * config.grid**2)
+        self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
+        self.stem = Stage(first, first, config.style_dim, up=False)
+        self.stages = nn.ModuleList(
+            Stage(a, b, config.style_dim, up=True) for a, b in zip(config.widths[:-2], config.widths[1:-1], strict=True)
+        )
+        self.last = LastStage(config.widths[-2], config.widths[-1], config.style_dim)
+
+    def forward(self, code: torch.Tensor) -> torch.Tensor:
+        c = self.config
+        vector, flat = torch.split(code, [c.global_dim, c.spatial_dim * c.grid**2], dim=1)
+        z = self.style(vector)
+        x = self.start(z).reshape(-1, c.widths[0], c.grid, c.grid)
+        x = x + self.spatial(flat.reshape(-1, c.spatial_dim, c.grid, c.grid))
+        x = self.stem(x, z)
+        for stage in self.stages:
+            x = stage(x, z)
+        return torch.sigmoid(self.last(x, z))
+
+
+class FeatureDiscriminator(nn.Module):
+    """Spectrally normalised heads on frozen encoder features: one patch score map per tapped stage."""
+
+    def __init__(self, channels: list[int], width: int = 64) -> None:
+        super().__init__()
+        norm = nn.utils.parametrizations.spectral_norm
+        self.heads = nn.ModuleList(
+            nn.Sequential(
+                norm(nn.Conv2d(c, width, 1)),
+                nn.LeakyReLU(0.2),
+                norm(nn.Conv2d(width, width, 3, stride=2 if i < 2 else 1, padding=1)),
+                nn.LeakyReLU(0.2),
+                norm(nn.Conv2d(width, 1, 1)),
+            )
+            for i, c in enumerate(channels)
+        )
+
+    def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
+        return [head(f) for head, f in zip(self.heads, features, strict=True)]

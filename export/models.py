@@ -1,0 +1,50 @@
+"""Reading ONNX files: one place that turns a path into a checked onnx_ir model and a digest."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+from export.errors import ModelError
+
+ASSETS = Path(__file__).parent / "assets"
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of the file's bytes, hexadecimal.
+
+    Raises:
+        ModelError: the file is missing or cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        raise ModelError(f"model file not found: {path}") from None
+    except OSError as error:
+        raise ModelError(f"model file {path} cannot be read: {error.strerror}") from error
+
+
+def read_model(path: Path) -> ir.Model:
+    """Read and check an ONNX file.
+
+    Raises:
+        ModelError: missing, empty, corrupt, or not a valid ONNX graph.
+    """
+    digest_of(path)
+    try:
+        proto = onnx.load(path)
+    except DecodeError as error:
+        raise ModelError(f"{path} is not a readable ONNX file; export it again") from error
+    if not proto.graph.node:
+        raise ModelError(f"{path} is not a readable ONNX file: it holds no graph; export it again")
+    try:
+        onnx.checker.check_model(proto)
+        return ir.from_proto(proto)
+    except (onnx.checker.ValidationError, ValueError, TypeError) as error:
+        message = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path} is not a valid ONNX model: {message}") from error

@@ -1,0 +1,1 @@
+"""Readers of PyTorch models; the only place, with the generator training, that imports torch."""

@@ -1,0 +1,272 @@
+"""The step-graph compiler: generator -> view -> network, cut at a layer, plus its gradient and the update.
+
+code -> [generator] -> canonical image -> [view, preprocessing] -> [network to the layer] -> select -> activation
+activation -> [vjp] -> d activation / d code -> [update] -> next code, best-so-far, step counter
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from onnx_ir.passes.common import (
+    CommonSubexpressionEliminationPass,
+    IdentityEliminationPass,
+    RemoveUnusedNodesPass,
+    TopologicalSortPass,
+)
+
+from export.cards import GeneratorOutput, NetworkInput
+from export.errors import ModelError
+from export.generator import Generator
+from export.manifest import Box, StepGraph, StepManifest
+from export.network import LayerInfo, Network
+from export.passes.batch import set_batch
+from export.passes.batchnorm import fold_batchnorm
+from export.passes.constants import fold_constants
+from export.passes.merge import merge_into
+from export.passes.pads import fold_pads
+from export.passes.shapes import infer_shapes, static_shape
+from export.receptive import receptive_field
+from export.update import Ascent, add_update, state_fields
+from export.view import View, make_view
+from export.vjp import append_gradient
+from export.vjp.emit import Emitter
+
+OPSET = 20
+
+
+def has_pre_activation(network: Network, layer: str) -> bool:
+    """Whether the layer's tensor comes from a saturating activation, before which its gradient does not vanish."""
+    return network.layer(layer).pre_activation is not None
+
+
+def compile_step(
+    network: Network,
+    generator: Generator,
+    layer: str,
+    *,
+    batch: int,
+    ascent: Ascent,
+    decay: float | None = None,
+    pre_activation: bool = False,
+) -> StepGraph:
+    """Compile the step graph and the decode graph of one layer.
+
+    Args:
+        network: what is explained.
+        generator: the image prior.
+        layer: the layer, as the user names it.
+        batch: number of slots; every tensor's first dimension.
+        ascent: optimiser and schedule.
+        decay: replaces the prior's decay of every code component.
+        pre_activation: maximise the tensor before the layer's saturating activation.
+
+    Raises:
+        ModelError: unknown layer, an image that does not fit the network, or a shape that stays unknown.
+        MissingRuleError: operators without a vjp rule; all of them are listed.
+    """
+    info = network.layer(layer)
+    target = info.pre_activation if pre_activation else info.tensor
+    if target is None:
+        raise ModelError(f"layer {layer!r} has no saturating activation, so there is no pre-activation to maximise")
+    prior = generator.prior
+    if decay is not None:
+        prior = type(prior)(prior.mean, prior.std, prior.low, prior.high, np.full_like(prior.decay, decay))
+    preprocessing = network.card.input
+    view = make_view(
+        generator.image_px,
+        preprocessing.height,
+        preprocessing.width,
+        fit=ascent.fit,
+        jitter_px=ascent.jitter_px,
+        steps=ascent.steps,
+    )
+
+    body = _model_at_opset(network, batch)
+    cut_at(body, target)
+    fold_batchnorm(body)
+    fold_pads(body)
+    _check_fit(body.graph, preprocessing, network)
+    position, field = _see(body, info, view)
+
+    model = _empty("step")
+    graph = model.graph
+    fields = state_fields(ascent, generator.code_dim)
+    state = {f.name: _input(graph, f.name, f.dtype, (batch, *f.shape)) for f in fields}
+    unit = _input(graph, "unit", "int64", (batch,))
+    image = _generate(graph, generator, batch, state["code"])
+    e = Emitter(graph, prefix="view")
+    seen = _look(e, image, view, state["step"], ascent.steps)
+    tensors = merge_into(graph, body, "network", {str(body.graph.inputs[0].name): _prepare(e, seen, preprocessing)})
+    infer_shapes(model)
+
+    e = Emitter(graph, prefix="select")
+    activation = _select(e, tensors[target], unit, position)
+    (gradient,) = append_gradient(graph, activation, [state["code"]], e.const(np.ones(batch, np.float32)))
+    updated = add_update(Emitter(graph, prefix="update"), state, activation, gradient, ascent, prior, view.steady())
+    outputs = {f"{f.name}.next": updated[f.name] for f in fields}
+    outputs |= {"activation": activation, "gradient": updated["gradient"]}
+    manifest = StepManifest(
+        layer=layer,
+        target=target if pre_activation else layer,
+        num_units=info.num_units,
+        position=position,
+        batch=batch,
+        steps=ascent.steps,
+        code_dim=generator.code_dim,
+        image_px=generator.image_px,
+        receptive_field=field,
+        state=fields,
+    )
+    return StepGraph(_finish(model, outputs), compile_decode(generator, batch), manifest)
+
+
+def compile_decode(generator: Generator, batch: int) -> bytes:
+    """``code`` (batch, code_dim) -> ``image`` (batch, 3, S, S), canonical and clipped to [0, 1]."""
+    model = _empty("decode")
+    code = _input(model.graph, "code", "float32", (batch, generator.code_dim))
+    image = _generate(model.graph, generator, batch, code)
+    e = Emitter(model.graph, prefix="show")
+    zero, one = e.const(np.asarray(0, np.float32)), e.const(np.asarray(1, np.float32))
+    return _finish(model, {"image": e.op("Clip", image, zero, one)})
+
+
+def cut_at(model: ir.Model, tensor: str) -> None:
+    """Make ``tensor`` the model's only output and drop what it does not need."""
+    found = next((v for node in model.graph for v in node.outputs if v.name == tensor), None)
+    if found is None:
+        raise ModelError(f"the network has no tensor {tensor!r}")
+    model.graph.outputs.clear()
+    model.graph.outputs.append(found)
+    RemoveUnusedNodesPass()(model)
+
+
+def _model_at_opset(source: Network | Generator, batch: int) -> ir.Model:
+    """The source's graph at OPSET with a static batch."""
+    model = source.model(batch)
+    version = model.graph.opset_imports.get("", OPSET)
+    if version == OPSET:
+        return model
+    try:
+        converted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), OPSET))
+    except Exception as error:
+        raise ModelError(f"{source.path} uses opset {version} and cannot be converted to {OPSET}: {error}") from error
+    set_batch(converted, batch)
+    return converted
+
+
+def _check_fit(graph: ir.Graph, preprocessing: NetworkInput, network: Network) -> None:
+    shape = static_shape(graph.inputs[0]) if len(graph.inputs) == 1 else None
+    wanted = (3, preprocessing.height, preprocessing.width)
+    if shape is None or shape[1:] != wanted:
+        raise ModelError(
+            f"the generator's image does not fit {network.path.name}: the network takes "
+            f"{shape[1:] if shape else f'{len(graph.inputs)} inputs'}, but its card says it takes an image {wanted}"
+        )
+
+
+def _see(body: ir.Model, info: LayerInfo, view: View) -> tuple[tuple[int, int] | None, Box]:
+    """The unit's position (the centre of a feature map) and what it sees of the generator's image."""
+    position = (info.shape[1] // 2, info.shape[2] // 2) if len(info.shape) == 3 else None
+    pixels = receptive_field(body.graph, body.graph.outputs[0], position, body.graph.inputs[0])
+    rows = view.rows[view.still][pixels.top : pixels.bottom].any(axis=0).nonzero()[0]
+    columns = view.columns[view.still][pixels.left : pixels.right].any(axis=0).nonzero()[0]
+    return position, Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+
+
+def _empty(name: str) -> ir.Model:
+    graph = ir.Graph([], [], nodes=[], name=name, opset_imports={"": OPSET})
+    return ir.Model(graph, ir_version=10, producer_name="neuron-atlas")
+
+
+def _input(graph: ir.Graph, name: str, dtype: str, shape: tuple[int, ...]) -> ir.Value:
+    kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
+    value = ir.Value(name=name, type=kind, shape=ir.Shape(shape))
+    graph.inputs.append(value)
+    return value
+
+
+def _generate(graph: ir.Graph, generator: Generator, batch: int, code: ir.Value) -> ir.Value:
+    """code -> canonical image."""
+    model = _model_at_opset(generator, batch)
+    fold_batchnorm(model)
+    fold_pads(model)
+    output = str(model.graph.outputs[0].name)
+    image = merge_into(graph, model, "generator", {str(model.graph.inputs[0].name): code})[output]
+    return _canonical(Emitter(graph, prefix="canonical"), image, generator.card.output)
+
+
+def _canonical(e: Emitter, image: ir.Value, output: GeneratorOutput) -> ir.Value:
+    scale, offset = (np.asarray(v, np.float32).reshape(1, 3, 1, 1) for v in (output.scale, output.offset))
+    if (scale != 1).any():
+        image = e.op("Mul", image, e.const(scale))
+    if (offset != 0).any():
+        image = e.op("Add", image, e.const(offset))
+    return _reversed_channels(e, image) if output.channels == "BGR" else image
+
+
+def _look(e: Emitter, image: ir.Value, view: View, step: ir.Value, steps: int) -> ir.Value:
+    """The canonical image as the network sees it: ``rows @ image @ columns^T``, matrices chosen by the slot's step."""
+    if view.is_identity():
+        return image
+    age = e.op("Min", step, e.const(np.asarray(steps - 1, np.int64)))
+
+    def table(matrices: np.ndarray, of_step: np.ndarray) -> ir.Value:
+        if len(matrices) == 1:
+            return e.const(matrices[0][None, None])
+        return e.op("Gather", e.const(matrices[:, None]), e.op("Gather", e.const(of_step), age, axis=0), axis=0)
+
+    rows = e.op("MatMul", table(view.rows, view.row_of_step), image)
+    return e.op("MatMul", rows, table(np.ascontiguousarray(view.columns.transpose(0, 2, 1)), view.column_of_step))
+
+
+def _prepare(e: Emitter, image: ir.Value, preprocessing: NetworkInput) -> ir.Value:
+    """``(canonical - mean) / std`` in the network's channel order, as one multiplication and one addition."""
+    if preprocessing.channels == "BGR":
+        image = _reversed_channels(e, image)
+    mean, std = (np.asarray(v, np.float64).reshape(1, 3, 1, 1) for v in (preprocessing.mean, preprocessing.std))
+    scaled = e.op("Mul", image, e.const((1 / std).astype(np.float32)))
+    return e.op("Add", scaled, e.const((-mean / std).astype(np.float32)))
+
+
+def _reversed_channels(e: Emitter, image: ir.Value) -> ir.Value:
+    return e.op("Gather", image, e.const(np.asarray([2, 1, 0], np.int64)), axis=1)
+
+
+def _select(e: Emitter, layer: ir.Value, unit: ir.Value, position: tuple[int, int] | None) -> ir.Value:
+    """(batch,) activation of each slot's unit, at ``position`` for a feature map."""
+    shape = static_shape(layer)
+    assert shape is not None
+    batch, channels = shape[:2]
+    if position is not None:
+        start = e.const(np.asarray(position, np.int64))
+        end = e.const(np.asarray([p + 1 for p in position], np.int64))
+        layer = e.op("Slice", layer, start, end, e.const(np.asarray([2, 3], np.int64)))
+        layer = e.op("Reshape", layer, e.const(np.asarray([batch, channels], np.int64)))
+    column = e.op("Reshape", unit, e.const(np.asarray([batch, 1], np.int64)))
+    chosen = e.op("Equal", e.const(np.arange(channels, dtype=np.int64)[None]), column)
+    mask = e.op("Cast", chosen, to=int(ir.DataType.FLOAT))
+    return e.op("ReduceSum", e.op("Mul", layer, mask), e.const(np.asarray([1], np.int64)), keepdims=0)
+
+
+def _finish(model: ir.Model, outputs: dict[str, ir.Value]) -> bytes:
+    """Name the outputs, clean up, check, serialise.
+
+    Equal initializers are not merged: a Conv and a ConvTranspose that share one give wrong results under OpenVINO.
+    """
+    graph = model.graph
+    e = Emitter(graph, prefix="output")
+    for name, value in outputs.items():
+        out = e.op("Identity", value) if value.is_graph_input() or value.is_graph_output() else value
+        out.name = name
+        graph.outputs.append(out)
+    TopologicalSortPass()(model)
+    IdentityEliminationPass()(model)
+    fold_constants(model)
+    CommonSubexpressionEliminationPass()(model)
+    RemoveUnusedNodesPass()(model)
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    serialised: bytes = proto.SerializeToString(deterministic=True)
+    return serialised

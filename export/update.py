@@ -1,0 +1,146 @@
+"""One optimiser step inside the graph: ascent, code prior, best-so-far.
+
+Every slot reads the schedule at its own step counter, so jobs of different ages share a batch. The gradient is
+normalised by its mean absolute value per slot, which makes the ascent invariant to the gradient's scale.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import onnx_ir as ir
+
+from export.manifest import StateField
+from export.prior import CodePrior
+from export.vjp.emit import Emitter, shape_of
+
+TINY = 1e-30
+
+
+@dataclass(frozen=True)
+class Ascent:
+    """The optimiser and its schedule; the learning rate falls linearly from ``lr`` to ``lr_end``.
+
+    Attributes:
+        kind: ``normalized``: ``h += lr g / mean|g|`` as published; ``adam``: Adam on ``g / mean|g|``.
+        steps: length of the schedule.
+        lr: first learning rate, in units of the code.
+        lr_end: last learning rate.
+        beta1: Adam's decay of the first moment.
+        beta2: Adam's decay of the second moment.
+        jitter_px: largest shift of the view, in pixels of the network's input.
+        fit: how the image meets the network's input: ``resize`` or ``crop``.
+    """
+
+    kind: Literal["adam", "normalized"] = "adam"
+    steps: int = 100
+    lr: float = 0.12
+    lr_end: float = 0.0
+    beta1: float = 0.9
+    beta2: float = 0.99
+    jitter_px: int = 0
+    fit: Literal["resize", "crop"] = "resize"
+
+    def learning_rates(self) -> np.ndarray:
+        """(steps,) float32, ``lr + (lr_end - lr) i / (steps - 1)``."""
+        return np.linspace(self.lr, self.lr_end, self.steps).astype(np.float32)
+
+
+def state_fields(ascent: Ascent, code_dim: int) -> tuple[StateField, ...]:
+    """The tensors a slot carries under this ascent."""
+    moments = ("moment1", "moment2") if ascent.kind == "adam" else ()
+    return (
+        StateField("code", (code_dim,), "float32", None),
+        StateField("step", (), "int64", 0.0),
+        StateField("best_code", (code_dim,), "float32", 0.0),
+        StateField("best_activation", (), "float32", float("-inf")),
+        *(StateField(name, (code_dim,), "float32", 0.0) for name in moments),
+    )
+
+
+def add_update(
+    e: Emitter,
+    state: dict[str, ir.Value],
+    activation: ir.Value,
+    gradient: ir.Value,
+    ascent: Ascent,
+    prior: CodePrior,
+    recorded: np.ndarray,
+) -> dict[str, ir.Value]:
+    """Emit one step.
+
+    Args:
+        e: emitter of the step graph.
+        state: field name -> graph input (batch, *shape).
+        activation: (batch,) at the incoming code.
+        gradient: (batch, code_dim), its derivative.
+        ascent: the schedule.
+        prior: bounds and decay: the code is clipped, then decayed, as in the published program.
+        recorded: (steps,) bool, whether a step's activation may become the best so far (not under jitter).
+
+    Returns:
+        field name -> next value; and ``gradient``: (batch,) mean absolute gradient.
+    """
+    code, step = state["code"], state["step"]
+    batch, _ = shape_of(code)
+    last = e.const(np.asarray(ascent.steps - 1, np.int64))
+    age = e.op("Min", step, last)
+    rates = ascent.learning_rates()
+
+    size = _mean_absolute(e, gradient)
+    direction = e.op("Div", gradient, e.op("Max", size, e.const(np.asarray(TINY, np.float32))))
+    updated: dict[str, ir.Value] = {}
+    if ascent.kind == "adam":
+        ages = np.arange(1, ascent.steps + 1)
+        one, two = (np.asarray(b, np.float32) for b in (ascent.beta1, ascent.beta2))
+        m = _blend(e, state["moment1"], direction, one)
+        v = _blend(e, state["moment2"], e.op("Mul", direction, direction), two)
+        # lr m_hat / sqrt(v_hat), the corrections 1 - beta^t gathered with the rate
+        factor = _column(e, (rates / (1 - ascent.beta1**ages)).astype(np.float32), age)
+        root = _column(e, (1 / (1 - ascent.beta2**ages)).astype(np.float32), age)
+        spread = e.op("Add", e.op("Sqrt", e.op("Mul", v, root)), e.const(np.asarray(1e-8, np.float32)))
+        move = e.op("Div", e.op("Mul", m, factor), spread)
+        updated |= {"moment1": m, "moment2": v}
+    else:
+        move = e.op("Mul", direction, _column(e, rates, age))
+    moved = e.op("Add", code, move)
+    if np.isfinite(prior.low).any():
+        moved = e.op("Max", moved, e.const(prior.low[None]))
+    if np.isfinite(prior.high).any():
+        moved = e.op("Min", moved, e.const(prior.high[None]))
+    if (prior.decay != 1).any():
+        moved = e.op("Mul", moved, e.const(prior.decay[None]))
+
+    may = e.op("Gather", e.const(np.asarray(recorded, np.bool_)), age, axis=0)
+    better = e.op("And", may, e.op("Greater", activation, state["best_activation"]))
+    column = e.op("Reshape", better, e.const(np.asarray([batch, 1], np.int64)))
+    return updated | {
+        "code": moved,
+        "step": e.op("Add", step, e.const(np.asarray(1, np.int64))),
+        "best_code": e.op("Where", column, code, state["best_code"]),
+        "best_activation": e.op("Where", better, activation, state["best_activation"]),
+        "gradient": e.op("Reshape", size, e.const(np.asarray([batch], np.int64))),
+    }
+
+
+def _column(e: Emitter, table: np.ndarray, age: ir.Value) -> ir.Value:
+    """Per-slot entries of a (steps,) table as a (batch, 1) column."""
+    return e.op("Gather", e.const(table[:, None]), age, axis=0)
+
+
+def _blend(e: Emitter, old: ir.Value, new: ir.Value, beta: np.ndarray) -> ir.Value:
+    """``beta old + (1 - beta) new``."""
+    return e.op("Add", e.op("Mul", old, e.const(beta)), e.op("Mul", new, e.const(np.float32(1) - beta)))
+
+
+def _mean_absolute(e: Emitter, gradient: ir.Value) -> ir.Value:
+    """(batch, 1) mean of |g|.
+
+    ONNX Runtime's reductions depend on the slot in the last bit unless a row is a multiple of 16 floats, so rows are
+    padded with zeros.
+    """
+    _, width = shape_of(gradient)
+    padded = e.pad(e.op("Abs", gradient), [0, 0], [0, -width % 16])
+    return e.mul(e.sum(padded, [1]), 1 / width)

@@ -1,0 +1,131 @@
+"""Training: reproducible, resumable, and published without loss."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from PIL import Image
+
+from export.cards import CARD_KEY
+from export.errors import InputError, ModelError
+from export.generator import load_generator
+from export.generators import train
+from export.generators.architecture import GeneratorConfig, HybridGenerator
+from export.generators.images import Sampler, Source, load
+from export.generators.publish import publish
+from export.generators.train import TrainConfig, Trainer
+from export.models import read_model
+
+SHAPE = GeneratorConfig(spatial_dim=2, grid=1, style_dim=8, widths=(8, 8, 8, 8, 4))
+CONFIG = TrainConfig(steps=6, batch=4, mixed=1, adversarial_from=1, adversarial_ramp=2)
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for i in range(12):
+        picture = Image.fromarray(rng.integers(0, 255, (5, 7, 3), dtype=np.uint8)).resize((30, 24))
+        picture.save(folder / f"{i:02d}.png")
+    (folder / "broken.jpg").write_bytes(b"nothing")
+    return folder
+
+
+@pytest.fixture
+def short_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train, "STATISTICS_BATCHES", 4)
+
+
+def trainer(images: Path, cache: Path) -> Trainer:
+    return Trainer(CONFIG, SHAPE, Sampler([Source(images, 1.0, 18)], cache, SHAPE.image_px, seed=3))
+
+
+def weights(t: Trainer) -> list[torch.Tensor]:
+    return [*t.generator.parameters(), *t.average.parameters(), *t.judge.parameters()]
+
+
+@pytest.mark.usefixtures("short_statistics")
+def test_interrupted_equals_uninterrupted(images: Path, tmp_path: Path) -> None:
+    whole = trainer(images, tmp_path)
+    records = [whole.step() for _ in range(4)]
+    assert all(np.isfinite(list(r.values())).all() for r in records)
+    first = trainer(images, tmp_path)
+    for _ in range(2):
+        first.step()
+    torch.save(first.state(), tmp_path / "checkpoint.pt")
+    second = trainer(images, tmp_path)
+    second.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    for _ in range(2):
+        second.step()
+    assert second.done == whole.done == 4
+    assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
+    assert not torch.equal(next(first.generator.parameters()), next(whole.generator.parameters()))
+
+
+@pytest.mark.usefixtures("short_statistics")
+def test_a_published_checkpoint_is_the_averaged_generator(images: Path, tmp_path: Path) -> None:
+    t = trainer(images, tmp_path)
+    t.step()
+    torch.save(t.state(), tmp_path / "checkpoint.pt")
+    publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "random noise")
+    generator = load_generator(tmp_path / "gen.onnx")
+    assert (generator.code_dim, generator.image_px) == (SHAPE.code_dim, 16)
+    assert json.loads(read_model(generator.path).metadata_props[CARD_KEY])["trained_on"] == "random noise"
+    code = generator.prior.mean + 0.5 * np.random.default_rng(0).normal(size=(3, SHAPE.code_dim)).astype(np.float32)
+    session = onnxruntime.InferenceSession(generator.path, providers=["CPUExecutionProvider"])
+    ours = session.run(None, {"code": code})[0]
+    with torch.no_grad():
+        theirs = t.average(torch.from_numpy(code)).numpy()
+    np.testing.assert_allclose(ours, theirs, atol=3e-3)  # weights are stored as fp16
+
+
+@pytest.mark.usefixtures("short_statistics")
+def test_weights_that_are_not_finite_are_not_published(images: Path, tmp_path: Path) -> None:
+    t = trainer(images, tmp_path)
+    next(t.average.parameters()).fill_(float("nan"))
+    torch.save(t.state(), tmp_path / "checkpoint.pt")
+    with pytest.raises(ModelError, match="not finite"):
+        publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "")
+
+
+def test_images_from_folders_and_tars_are_the_same(images: Path, tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "images.tar", "w") as tar:
+        for file in sorted(images.iterdir()):
+            tar.add(file, file.name)
+    folder, tarred = (
+        load(Source(images, 1, 18), tmp_path / "a"),
+        load(Source(tmp_path / "images.tar", 1, 18), tmp_path / "a"),
+    )
+    assert folder.shape == (12, 18, 18, 3)  # the broken file is passed over
+    np.testing.assert_array_equal(folder, tarred)
+
+
+def test_batches_depend_on_seed_and_step_only(images: Path, tmp_path: Path) -> None:
+    sampler, other = (Sampler([Source(images, 1, 18)], tmp_path, 16, seed) for seed in (0, 1))
+    np.testing.assert_array_equal(sampler.batch(5, 4), sampler.batch(5, 4))
+    assert (sampler.batch(5, 4) != sampler.batch(6, 4)).any()
+    assert (sampler.batch(5, 4) != other.batch(5, 4)).any()
+    assert sampler.batch(0, 4).shape == (4, 3, 16, 16)
+
+
+@pytest.mark.parametrize(("make", "message"), [(False, "not found"), (True, "no readable image")])
+def test_wrong_images(tmp_path: Path, make: bool, message: str) -> None:
+    folder = tmp_path / "none"
+    if make:
+        folder.mkdir()
+    with pytest.raises(InputError, match=message):
+        load(Source(folder, 1, 18), tmp_path / "cache")
+
+
+def test_an_image_does_not_depend_on_its_batch() -> None:
+    torch.manual_seed(0)
+    generator = HybridGenerator(SHAPE).eval()
+    codes = torch.rand(4, SHAPE.code_dim)
+    with torch.no_grad():
+        torch.testing.assert_close(generator(codes)[2:3], generator(codes[2:3]), rtol=0, atol=1e-6)

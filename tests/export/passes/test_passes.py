@@ -1,0 +1,152 @@
+"""Every pass keeps the outputs and ensures what it promises."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+import onnxruntime
+import pytest
+
+import export.passes
+from export.errors import ModelError
+from export.passes.batch import set_batch
+from export.passes.batchnorm import fold_batchnorm
+from export.passes.constants import fold_constants
+from export.passes.half import store_as_half
+from export.passes.merge import merge_into
+from export.passes.pads import fold_pads
+from export.passes.shapes import infer_shapes, static_shape
+
+TESTED = {"batch", "batchnorm", "constants", "half", "merge", "pads", "shapes"}
+rng = np.random.default_rng(0)
+
+
+def test_every_pass_is_tested() -> None:
+    assert {m.name for m in pkgutil.iter_modules(export.passes.__path__)} == TESTED
+
+
+def parse(body: str, inputs: str = "float[N,3,8,8] x", **weights: np.ndarray) -> ir.Model:
+    text = f'<ir_version: 10, opset_import: ["" : 20]> g ({inputs}) => (float[a,b,c,d] y) {{ {body} }}'
+    proto = onnx.parser.parse_model(text)
+    for dim in proto.graph.output[0].type.tensor_type.shape.dim:
+        dim.ClearField("dim_param")
+    proto.graph.initializer.extend(onnx.numpy_helper.from_array(w, name) for name, w in weights.items())
+    return ir.from_proto(proto)
+
+
+def run(model: ir.Model, x: np.ndarray) -> np.ndarray:
+    proto = ir.to_proto(model)
+    onnx.checker.check_model(proto)
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(None, {session.get_inputs()[0].name: x})[0])
+
+
+def kinds(model: ir.Model) -> list[str]:
+    return [node.op_type for node in model.graph]
+
+
+def floats(*shape: int) -> np.ndarray:
+    return rng.normal(size=shape).astype(np.float32)
+
+
+def unchanged_by(model: ir.Model, change: Callable[[ir.Model], Any], x: np.ndarray, rtol: float = 1e-5) -> None:
+    before = run(model, x)
+    change(model)
+    np.testing.assert_allclose(run(model, x), before, rtol=rtol, atol=rtol)
+
+
+BN = {"s": 1 + floats(4) ** 2, "b": floats(4), "m": floats(4), "v": 0.5 + floats(4) ** 2}
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_batchnorm_folds_into_conv(bias: bool) -> None:
+    conv = "c = Conv(x, w, k)" if bias else "c = Conv(x, w)"
+    weights = {"w": floats(4, 3, 3, 3), "k": floats(4)} | BN if bias else {"w": floats(4, 3, 3, 3)} | BN
+    model = parse(f"{conv} y = BatchNormalization(c, s, b, m, v)", **weights)
+    unchanged_by(model, fold_batchnorm, floats(2, 3, 8, 8))
+    assert kinds(model) == ["Conv"]
+
+
+def test_batchnorm_stays_where_the_conv_is_used_twice() -> None:
+    model = parse("c = Conv(x, w) n = BatchNormalization(c, s, b, m, v) y = Add(n, c)", w=floats(4, 3, 3, 3), **BN)
+    unchanged_by(model, fold_batchnorm, floats(2, 3, 8, 8))
+    assert "BatchNormalization" in kinds(model)
+
+
+def test_zero_pads_fold_into_conv() -> None:
+    pads = np.asarray([0, 0, 0, 1, 0, 0, 2, 1], np.int64)
+    model = parse("p = Pad(x, q) y = Conv<pads = [1, 0, 0, 1]>(p, w)", w=floats(4, 3, 3, 3), q=pads)
+    unchanged_by(model, fold_pads, floats(2, 3, 8, 8))
+    assert kinds(model) == ["Conv"]
+
+
+@pytest.mark.parametrize(
+    ("pad", "amounts"), [("Pad(x, q, f)", [0, 0, 1, 1, 0, 0, 1, 1]), ("Pad(x, q)", [0, 0, -1, 0, 0, 0, 0, 0])]
+)
+def test_other_pads_stay(pad: str, amounts: list[int]) -> None:
+    fill = {"f": np.asarray(2.0, np.float32)} if "f" in pad.split("(")[1] else {}
+    model = parse(f"p = {pad} y = Conv(p, w)", w=floats(4, 3, 3, 3), q=np.asarray(amounts, np.int64), **fill)
+    unchanged_by(model, fold_pads, floats(2, 3, 8, 8))
+    assert kinds(model) == ["Pad", "Conv"]
+
+
+def test_constants_fold_shapes_too() -> None:
+    body = "h = Shape<start = 0, end = 1>(x) t = Concat<axis = 0>(h, r) z = Reshape(x, t) k = Exp(w) y = Mul(z, k)"
+    model = parse(body, inputs="float[2,3,8,8] x", r=np.asarray([3, 4, 16], np.int64), w=floats(1))
+    infer_shapes(model)
+    unchanged_by(model, fold_constants, floats(2, 3, 8, 8))
+    assert kinds(model) == ["Reshape", "Mul"]
+
+
+def test_shapes_become_static() -> None:
+    model = parse("c = Conv(x, w) y = Relu(c)", inputs="float[2,3,8,8] x", w=floats(4, 3, 3, 3))
+    infer_shapes(model)
+    assert static_shape(model.graph.outputs[0]) == (2, 4, 6, 6)
+
+
+def test_batch_is_set_also_where_it_was_spelled_out() -> None:
+    model = parse("z = Reshape(x, t) y = Mul(z, z)", inputs="float[1,3,8,8] x", t=np.asarray([1, 3, 4, 16], np.int64))
+    set_batch(model, 5)
+    assert static_shape(model.graph.outputs[0]) == (5, 3, 4, 16)
+    assert run(model, floats(5, 3, 8, 8)).shape == (5, 3, 4, 16)
+
+
+def test_free_image_sizes_are_refused() -> None:
+    with pytest.raises(ModelError, match="free dimensions"):
+        set_batch(parse("y = Relu(x)", inputs="float[N,3,H,W] x"), 2)
+
+
+def test_half_rounds_weights_only() -> None:
+    model = parse("y = Conv(x, w, k)", w=floats(16, 3, 3, 3), k=floats(16))
+    unchanged_by(model, lambda m: store_as_half(m, smallest=100), floats(2, 3, 8, 8), rtol=3e-3)
+    assert kinds(model) == ["Cast", "Conv"]
+    fold_constants(model)
+    assert kinds(model) == ["Conv"]
+
+
+@pytest.mark.parametrize("bad", [np.nan, 1e6])
+def test_half_refuses_what_fp16_cannot_hold(bad: float) -> None:
+    with pytest.raises(ModelError, match="not finite or too large"):
+        store_as_half(parse("y = Conv(x, w)", w=np.full((16, 3, 3, 3), bad, np.float32)))
+
+
+def test_merge_chains_two_models() -> None:
+    first = parse("y = Conv(x, w)", inputs="float[2,3,8,8] x", w=floats(3, 3, 1, 1))
+    second = parse("y = Conv(x, w)", inputs="float[2,3,8,8] x", w=floats(4, 3, 3, 3))
+    x = floats(2, 3, 8, 8)
+    expected = run(second, run(first, x))
+    values = merge_into(first.graph, second, "after", {"x": first.graph.outputs[0]})
+    first.graph.outputs.clear()
+    first.graph.outputs.append(values["y"])
+    np.testing.assert_allclose(run(first, x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_merge_wants_every_input_fed() -> None:
+    first, second = (parse("y = Relu(x)", inputs="float[2,3,8,8] x") for _ in range(2))
+    with pytest.raises(ModelError, match="input 'x' that nothing feeds"):
+        merge_into(first.graph, second, "after", {})
