@@ -1,0 +1,84 @@
+"""Pictures of a layer: decoding, and the part that a unit sees."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image, UnidentifiedImageError
+
+from export.errors import AtlasError
+from export.manifest import Box
+from pipeline.site.model import Layer, Result
+
+CROP_PX = 96
+"""Longer side of a receptive-field crop in the site."""
+
+SMALL = 0.5
+"""A receptive field at most this share of the image's side is shown enlarged, as a crop."""
+
+
+def decode(layer: Layer, result: Result) -> Image.Image:
+    """The whole image of a result, RGB.
+
+    Raises:
+        AtlasError: it is not a PNG.
+    """
+    try:
+        with Image.open(io.BytesIO(result.image), formats=["PNG"]) as image:
+            return image.convert("RGB")
+    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
+        raise AtlasError(
+            f"the image of unit {result.unit}, seed {result.seed} of layer {layer.name} is not a PNG; "
+            "remove its shard from the store and build again"
+        ) from error
+
+
+def visible(layer: Layer) -> Box:
+    """The receptive field, clipped to the image; the whole image where nothing would be left."""
+    field, side = layer.receptive_field, layer.image_px
+    box = Box(max(0, field.top), max(0, field.left), min(side, field.bottom), min(side, field.right))
+    return box if box.top < box.bottom and box.left < box.right else Box(0, 0, side, side)
+
+
+def sees_everything(layer: Layer) -> bool:
+    """Whether the units see the whole image."""
+    return visible(layer) == Box(0, 0, layer.image_px, layer.image_px)
+
+
+def shows_crop(layer: Layer) -> bool:
+    """Whether the units see so little that galleries show that part enlarged."""
+    box = visible(layer)
+    return max(box.bottom - box.top, box.right - box.left) <= SMALL * layer.image_px
+
+
+def crop_size(layer: Layer, longer_px: int = CROP_PX) -> tuple[int, int]:
+    """(width, height) of the enlarged crop."""
+    box = visible(layer)
+    width, height = box.right - box.left, box.bottom - box.top
+    scale = longer_px / max(width, height)
+    return max(1, round(width * scale)), max(1, round(height * scale))
+
+
+def crop(layer: Layer, image: Image.Image, longer_px: int = CROP_PX) -> Image.Image:
+    """What the units see of an image, and nothing of what lies around it, enlarged smoothly."""
+    box, scale = visible(layer), image.width / layer.image_px
+    edges = [round(edge * scale) for edge in (box.left, box.top, box.right, box.bottom)]
+    part = image.crop((edges[0], edges[1], max(edges[2], edges[0] + 1), max(edges[3], edges[1] + 1)))
+    return part.resize(crop_size(layer, longer_px), Image.Resampling.BICUBIC)
+
+
+def gallery_picture(layer: Layer, result: Result, longer_px: int) -> Image.Image:
+    """What galleries show of a result: the crop where the units see little, else the whole image."""
+    image = decode(layer, result)
+    if shows_crop(layer):
+        return crop(layer, image, longer_px)
+    scale = longer_px / max(image.size)
+    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
+    return image.resize(size, Image.Resampling.LANCZOS)
+
+
+def to_png(image: Image.Image) -> bytes:
+    """PNG bytes, equal for equal images under one version of Pillow."""
+    sink = io.BytesIO()
+    image.save(sink, "PNG", compress_level=6)
+    return sink.getvalue()

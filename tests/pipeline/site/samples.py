@@ -1,0 +1,108 @@
+"""A small atlas with every oddity a site must bear."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from export.manifest import Box
+from pipeline.site.model import Atlas, Layer, Result
+
+SIDE = 16
+EVIL = "<script>alert(1)</script>"
+ODD_NAMES = ("/model/Conv.1/Relu output", "../..", "größe ✓", EVIL)
+
+
+def make_png(seed: int, side: int = SIDE) -> bytes:
+    pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "PNG")
+    return sink.getvalue()
+
+
+def make_result(unit: int, seed: int = 0, activation: float | None = None, **changes: Any) -> Result:
+    value = 1.0 + unit if activation is None else activation
+    fields: dict[str, Any] = {
+        "unit": unit,
+        "seed": seed,
+        "status": "done",
+        "activation": value,
+        "steps": 40,
+        "target": "fc",
+        "curve": (0.25 * value, 0.5 * value, 0.75 * value, value),
+        "image": make_png(1000 * unit + seed),
+    }
+    return Result(**{**fields, **changes})
+
+
+def make_dead(unit: int, seed: int = 0, **changes: Any) -> Result:
+    return make_result(unit, seed, -math.inf, status="dead", steps=10, curve=(0.0, math.nan), **changes)
+
+
+def make_layer(name: str = "fc", results: tuple[Result, ...] | None = None, **changes: Any) -> Layer:
+    fields: dict[str, Any] = {
+        "name": name,
+        "title": name,
+        "shape": (10,),
+        "num_units": 10,
+        "position": None,
+        "receptive_field": Box(0, 0, SIDE, SIDE),
+        "image_px": SIDE,
+        "recipe_key": "0123456789abcdef0123",
+        "recipe": {"layer": name, "target": "fc", "seed": 0, "ascent": {"steps": 40, "lr": 0.12}},
+        "labels": {},
+        "results": tuple(make_result(unit) for unit in range(4)) if results is None else results,
+    }
+    return Layer(**{**fields, **changes})
+
+
+def make_atlas(*layers: Layer, **changes: Any) -> Atlas:
+    fields: dict[str, Any] = {
+        "name": "sample",
+        "title": "A sample",
+        "network": {
+            "title": "Net & co",
+            "source": "https://example.org/net",
+            "licence": "",
+            "input": {"height": 224, "width": 200, "channels": "RGB"},
+        },
+        "generator": {"title": EVIL, "source": "javascript:alert(1)", "training_data": "photographs"},
+        "layers": layers,
+        "run": {"date": "2026-01-02T03:04:05+00:00", "duration_s": 75.0, "runtime": EVIL},
+    }
+    return Atlas(**{**fields, **changes})
+
+
+def odd_atlas(**changes: Any) -> Atlas:
+    """Early layer with crops, several seeds, dead units, labels that attack, odd names, an empty layer."""
+    early = make_layer(
+        "stem",
+        tuple(make_result(unit, target="stem") for unit in range(3)),
+        title="Stem",
+        shape=(8, 4, 4),
+        position=(2, 2),
+        receptive_field=Box(6, -1, 10, 3),
+        recipe={"target": "stem", "seed": 0},
+    )
+    labels = {0: EVIL, 1: "tench, Tinca tinca", 3: 'a "quoted" & odd\u2028name', 4: "Äpfel"}
+    classes = make_layer(
+        "fc",
+        (
+            make_result(0, 0),
+            make_result(1, 0, 2.0),
+            make_result(1, 1, 9.0),
+            make_dead(1, 2),
+            make_dead(2),
+            make_result(3, target="fc.pre", activation=50.0),
+            make_result(4),
+            make_result(7, activation=-3.0),
+        ),
+        title="Classes",
+        labels=labels,
+    )
+    odd = [make_layer(name, (make_result(0, target=name),)) for name in ODD_NAMES]
+    return make_atlas(early, *odd, make_layer("empty", ()), classes, **changes)
