@@ -1,0 +1,123 @@
+"""Emitting nodes: one call appends one node with a unique name and an inferred, static output shape."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from export.passes.constants import constant_of
+from export.passes.shapes import static_shape
+
+SMALL = 64
+"""Constants up to this length are shown to shape inference (axes, shapes, slice bounds, scales)."""
+
+
+class Emitter:
+    """Appends nodes to a graph.
+
+    Args:
+        graph: where nodes go, at the end; its opset decides their versions.
+        prefix: first part of every new name.
+    """
+
+    def __init__(self, graph: ir.Graph, prefix: str) -> None:
+        self.graph, self.prefix = graph, prefix
+        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+
+    def _name(self, stem: str) -> str:
+        number: int = self.graph.meta.get("emitted", 0)
+        self.graph.meta["emitted"] = number + 1
+        return f"{self.prefix}/{stem}_{number}"
+
+    def const(self, array: Any, like: ir.Value | None = None) -> ir.Value:
+        """An initializer; equal arrays share one. ``like`` gives the dtype for Python numbers."""
+        array = np.asarray(array)
+        if like is not None and like.dtype is not None:
+            array = array.astype(like.dtype.numpy())
+        key = (str(array.dtype), array.shape, array.tobytes())
+        if key not in self._constants:
+            name = self._name("const")
+            value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+            value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.from_numpy(array.dtype)
+            self.graph.register_initializer(value)
+            self._constants[key] = value
+        return self._constants[key]
+
+    def ints(self, *values: int) -> ir.Value:
+        """A 1-D int64 constant: axes, a shape, slice bounds."""
+        return self.const(np.asarray(values, np.int64))
+
+    def op(self, kind: str, *inputs: ir.Value | None, **attributes: Any) -> ir.Value:
+        """Append a node with one output and return that output, dtype and shape known."""
+        name = self._name(kind)
+        node = ir.node(kind, list(inputs), attributes=attributes or None, name=name, num_outputs=1)
+        output = node.outputs[0]
+        output.name = name
+        self.graph.append(node)
+        self._infer(node)
+        return output
+
+    def _infer(self, node: ir.Node) -> None:
+        opset = self.graph.opset_imports.get("", 20)
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+        types, data = {}, {}
+        for value in node.inputs:
+            if value is None:
+                continue
+            assert value.dtype is not None, f"{value.name} has no dtype"
+            types[str(value.name)] = onnx.helper.make_tensor_type_proto(int(value.dtype), static_shape(value))
+            array = constant_of(value)
+            if array is not None and array.dtype.kind in "if" and array.size <= SMALL:
+                data[str(value.name)] = onnx.numpy_helper.from_array(array)
+        inferred = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types, data)
+        output = node.outputs[0]
+        tensor = inferred[str(output.name)].tensor_type
+        output.dtype = ir.DataType(tensor.elem_type)
+        output.shape = ir.Shape([d.dim_value for d in tensor.shape.dim])
+
+    # the few compositions that many rules share
+
+    def zeros_like(self, value: ir.Value) -> ir.Value:
+        return self.const(np.zeros(shape_of(value)), like=value)
+
+    def reshape(self, value: ir.Value, shape: tuple[int, ...]) -> ir.Value:
+        if shape_of(value) == tuple(shape):
+            return value
+        return self.op("Reshape", value, self.ints(*shape))
+
+    def mul(self, value: ir.Value, number: float) -> ir.Value:
+        return value if number == 1 else self.op("Mul", value, self.const(number, like=value))
+
+    def masked(self, value: ir.Value, mask: ir.Value) -> ir.Value:
+        """``value`` where ``mask`` (bool), else 0, as a product: several times faster than Where under ONNX Runtime."""
+        assert value.dtype is not None
+        return self.op("Mul", value, self.op("Cast", mask, to=int(value.dtype)))
+
+    def slice(self, value: ir.Value, axis: int, start: int, end: int, step: int = 1) -> ir.Value:
+        if start == 0 and end == shape_of(value)[axis] and step == 1:
+            return value
+        return self.op("Slice", value, self.ints(start), self.ints(end), self.ints(axis), self.ints(step))
+
+    def pad(self, value: ir.Value, before: Sequence[int], after: Sequence[int], fill: float = 0.0) -> ir.Value:
+        """Pad with ``fill``; negative amounts crop."""
+        for axis, (b, a) in enumerate(zip(before, after, strict=True)):
+            size = shape_of(value)[axis]
+            value = self.slice(value, axis, max(0, -b), size - max(0, -a))
+        before, after = [max(0, b) for b in before], [max(0, a) for a in after]
+        if not any(before + after):
+            return value
+        return self.op("Pad", value, self.ints(*before, *after), self.const(fill, like=value))
+
+    def sum(self, value: ir.Value, axes: Sequence[int], *, keepdims: bool = True) -> ir.Value:
+        return self.op("ReduceSum", value, self.ints(*axes), keepdims=int(keepdims)) if axes else value
+
+
+def shape_of(value: ir.Value) -> tuple[int, ...]:
+    """The static shape; every value on a differentiated path has one (the walk checks)."""
+    shape = static_shape(value)
+    assert shape is not None, f"{value.name} has no static shape"
+    return shape

@@ -1,0 +1,170 @@
+"""Convolutions and what is made of them: the derivative with respect to the input.
+
+The backward gets weights of its own: OpenVINO computes wrong results when a Conv and a ConvTranspose share one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from export.passes.constants import constant_of
+from export.vjp.emit import Emitter, shape_of
+from export.vjp.registry import Site, rule
+
+
+def window_geometry(s: Site, kernel: list[int]) -> tuple[list[int], list[int], list[int]]:
+    """(strides, pads at the beginning, dilations) of a Conv or pool, ``auto_pad`` resolved."""
+    n = len(kernel)
+    strides, dilations = s.attribute("strides", [1] * n), s.attribute("dilations", [1] * n)
+    begin = s.attribute("pads", [0] * (2 * n))[:n]
+    auto = s.attribute("auto_pad", "NOTSET")
+    if auto == "VALID":
+        begin = [0] * n
+    elif auto.startswith("SAME"):
+        begin = []
+        for size, out, k, stride, d in zip(s.shape()[2:], shape_of(s.y)[2:], kernel, strides, dilations, strict=True):
+            total = max(0, (out - 1) * stride + (k - 1) * d + 1 - size)
+            begin.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
+    return strides, begin, dilations
+
+
+def zero_stuffed(e: Emitter, g: ir.Value, strides: list[int]) -> ir.Value:
+    """Put ``stride - 1`` zeros between neighbours: side ``(n - 1) stride + 1``."""
+    if all(stride == 1 for stride in strides):
+        return g
+    shape = shape_of(g)
+    spread: list[int] = [*shape[:2]]
+    after = [0, 0]
+    for size, stride in zip(shape[2:], strides, strict=True):
+        spread += [size, 1]
+        after += [0, stride - 1]
+    g = e.pad(e.reshape(g, tuple(spread)), [0] * len(spread), after)
+    g = e.reshape(g, (*shape[:2], *(size * stride for size, stride in zip(shape[2:], strides, strict=True))))
+    return e.pad(g, [0] * len(shape), [0, 0, *(1 - stride for stride in strides)])
+
+
+def conv_input_vjp(
+    e: Emitter,
+    g: ir.Value,
+    weight: ir.Value,
+    size: tuple[int, ...],
+    strides: list[int],
+    begin: list[int],
+    dilations: list[int],
+    group: int,
+) -> ir.Value:
+    """``dx = g zero-stuffed by the stride, convolved with W flipped and its channels exchanged``.
+
+    Args:
+        e: emitter.
+        g: (N, O, *out) cotangent.
+        weight: (O, I / group, *kernel).
+        size: spatial shape of x.
+        strides: of the forward convolution.
+        begin: its pads at the beginning; those at the end follow from the sizes.
+        dilations: of the forward convolution.
+        group: of the forward convolution.
+    """
+    kernel = list(shape_of(weight)[2:])
+    out = list(shape_of(g)[2:])
+    reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
+    strided = any(stride > 1 for stride in strides)
+    left_over = [n - ((o - 1) * s + r + 1 - b) for n, o, s, r, b in zip(size, out, strides, reach, begin, strict=True)]
+    if strided and all(d == 1 for d in dilations):
+        return _transposed(e, g, weight, strides, begin, left_over, group)
+    flipped = _exchanged(e, weight, group)
+    g = zero_stuffed(e, g, strides)
+    before = [r - b for r, b in zip(reach, begin, strict=True)]
+    after = [n - have - b + r for n, have, b, r in zip(size, shape_of(g)[2:], before, reach, strict=True)]
+    crop = [0, 0, *(min(0, b) for b in before)], [0, 0, *(min(0, a) for a in after)]
+    g = e.pad(g, *crop)
+    pads = [max(0, b) for b in before] + [max(0, a) for a in after]
+    return e.op("Conv", g, flipped, pads=pads, dilations=dilations, group=group, kernel_shape=kernel)
+
+
+def _transposed(
+    e: Emitter, g: ir.Value, weight: ir.Value, strides: list[int], begin: list[int], left_over: list[int], group: int
+) -> ir.Value:
+    """ConvTranspose with its own copy of the weight; ``left_over`` is what the input has beyond the last window."""
+    own = _copied(e, weight)
+    end = [max(0, -rest) for rest in left_over]
+    extra = [min(max(0, rest), stride - 1) for rest, stride in zip(left_over, strides, strict=True)]
+    missing = [rest - x for rest, x in zip([max(0, r) for r in left_over], extra, strict=True)]
+    dx = e.op(
+        "ConvTranspose",
+        g,
+        own,
+        strides=strides,
+        pads=begin + end,
+        output_padding=extra,
+        group=group,
+        kernel_shape=list(shape_of(weight)[2:]),
+    )
+    return e.pad(dx, [0] * len(shape_of(dx)), [0, 0, *missing])
+
+
+def _exchanged(e: Emitter, weight: ir.Value, group: int) -> ir.Value:
+    """(O, I/g, *k) -> (I, O/g, *k), kernels flipped."""
+    o, i, *kernel = shape_of(weight)
+    array = constant_of(weight)
+    split, swap = (group, o // group, i, *kernel), (0, 2, 1, *range(3, 3 + len(kernel)))
+    if array is not None:
+        turned = array.reshape(split).transpose(swap).reshape(group * i, o // group, *kernel)
+        return e.const(np.ascontiguousarray(np.flip(turned, tuple(range(2, 2 + len(kernel))))))
+    turned_value = e.reshape(
+        e.op("Transpose", e.reshape(weight, split), perm=list(swap)), (group * i, o // group, *kernel)
+    )
+    for axis, size in enumerate(kernel, start=2):
+        turned_value = e.op("Slice", turned_value, e.ints(size - 1), e.ints(-size - 1), e.ints(axis), e.ints(-1))
+    return turned_value
+
+
+def _copied(e: Emitter, weight: ir.Value) -> ir.Value:
+    array = constant_of(weight)
+    return weight if array is None else e.const(array.copy())
+
+
+@rule("Conv")
+def conv(s: Site) -> Mapping[int, ir.Value]:
+    """``y = W * x + b``:  ``dx = W^T * g``."""
+    s.only_input(0)
+    weight = s.input(1)
+    strides, begin, dilations = window_geometry(s, list(shape_of(weight)[2:]))
+    group = s.attribute("group", 1)
+    return {0: conv_input_vjp(s.e, s.g, weight, s.shape()[2:], strides, begin, dilations, group)}
+
+
+@rule("ConvTranspose")
+def conv_transpose(s: Site) -> Mapping[int, ir.Value]:
+    """``y = W^T * x + b``:  ``dx = W * g``, a strided convolution; W is (I, O/g, *k), which is what Conv wants here."""
+    s.only_input(0)
+    weight = s.input(1)
+    kernel = list(shape_of(weight)[2:])
+    n = len(kernel)
+    strides, dilations = s.attribute("strides", [1] * n), s.attribute("dilations", [1] * n)
+    extra = s.attribute("output_padding", [0] * n)
+    out, size = shape_of(s.y)[2:], s.shape()[2:]
+    total = [
+        st * (i - 1) + x + (k - 1) * d + 1 - o
+        for st, i, x, k, d, o in zip(strides, size, extra, kernel, dilations, out, strict=True)
+    ]
+    auto = s.attribute("auto_pad", "NOTSET")
+    if auto == "NOTSET" and "output_shape" not in s.node.attributes:
+        begin = s.attribute("pads", [0] * (2 * n))[:n]
+    elif auto == "SAME_UPPER":
+        begin = [t // 2 for t in total]
+    else:
+        begin = [t - t // 2 for t in total]
+    # Conv over g with these windows must give exactly ``size`` outputs
+    need = [(i - 1) * st + (k - 1) * d + 1 for i, st, k, d in zip(size, strides, kernel, dilations, strict=True)]
+    end = [want - o - b for want, o, b in zip(need, out, begin, strict=True)]
+    g = s.e.pad(s.g, [0, 0, *(min(0, b) for b in begin)], [0, 0, *(min(0, x) for x in end)])
+    pads = [max(0, b) for b in begin] + [max(0, x) for x in end]
+    own = _copied(s.e, weight)
+    group = s.attribute("group", 1)
+    return {
+        0: s.e.op("Conv", g, own, strides=strides, dilations=dilations, pads=pads, group=group, kernel_shape=kernel)
+    }

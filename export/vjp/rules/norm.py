@@ -1,0 +1,105 @@
+"""Normalisations."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import onnx_ir as ir
+
+from export.vjp.emit import Emitter, shape_of
+from export.vjp.registry import Site, rule
+
+
+def _per_channel(e: Emitter, value: ir.Value, rank: int) -> ir.Value:
+    return e.reshape(value, (1, shape_of(value)[0], *[1] * (rank - 2)))
+
+
+@rule("BatchNormalization")
+def batch_normalization(s: Site) -> Mapping[int, ir.Value]:
+    """``y = scale (x - mean) / sqrt(var + eps) + b``:  ``dx = g scale / sqrt(var + eps)`` (inference)."""
+    s.only_input(0)
+    if s.attribute("training_mode", 0):
+        raise s.refuse("it is in training mode; export the network in eval mode")
+    e, rank = s.e, len(s.shape())
+    spread = e.op("Sqrt", e.op("Add", s.input(4), e.const(s.attribute("epsilon", 1e-5), like=s.input(4))))
+    return {0: e.op("Mul", s.g, _per_channel(e, e.op("Div", s.input(1), spread), rank))}
+
+
+def _standardised_vjp(e: Emitter, x: ir.Value, g: ir.Value, axes: list[int], epsilon: float) -> ir.Value:
+    """``n = (x - mean) / sqrt(var + eps)``:  ``dx = (g - mean(g) - n mean(g n)) / sqrt(var + eps)`` over ``axes``."""
+    where = e.ints(*axes)
+    centred = e.op("Sub", x, e.op("ReduceMean", x, where))
+    var = e.op("ReduceMean", e.op("Mul", centred, centred), where)
+    spread = e.op("Sqrt", e.op("Add", var, e.const(epsilon, like=x)))
+    n = e.op("Div", centred, spread)
+    along = e.op("Mul", n, e.op("ReduceMean", e.op("Mul", g, n), where))
+    return e.op("Div", e.op("Sub", e.op("Sub", g, e.op("ReduceMean", g, where)), along), spread)
+
+
+@rule("LayerNormalization")
+def layer_normalization(s: Site) -> Mapping[int, ir.Value]:
+    """``y = scale n + b`` with n standardised over the axes from ``axis`` on; see :func:`_standardised_vjp`."""
+    s.only_input(0)
+    if any(g is not None for g in s.cotangents[1:]):
+        raise s.refuse("its mean or inverse deviation is used")
+    rank = len(s.shape())
+    axes = list(range(s.attribute("axis", -1) % rank, rank))
+    g = s.e.op("Mul", s.g, s.input(1))
+    return {0: _standardised_vjp(s.e, s.x, g, axes, s.attribute("epsilon", 1e-5))}
+
+
+@rule("InstanceNormalization")
+def instance_normalization(s: Site) -> Mapping[int, ir.Value]:
+    """``y = scale n + b`` with n standardised over the positions of each channel."""
+    s.only_input(0)
+    rank = len(s.shape())
+    g = s.e.op("Mul", s.g, _per_channel(s.e, s.input(1), rank))
+    return {0: _standardised_vjp(s.e, s.x, g, list(range(2, rank)), s.attribute("epsilon", 1e-5))}
+
+
+@rule("GroupNormalization", since=21)
+def group_normalization(s: Site) -> Mapping[int, ir.Value]:
+    """``y = scale n + b`` with n standardised over each group of channels and all positions; scale per channel."""
+    s.only_input(0)
+    e, shape, groups = s.e, s.shape(), s.attribute("num_groups", 1)
+    split = (shape[0], groups, int(np.prod(shape[1:])) // groups)
+    g = e.op("Mul", s.g, _per_channel(e, s.input(1), len(shape)))
+    dx = _standardised_vjp(e, e.reshape(s.x, split), e.reshape(g, split), [2], s.attribute("epsilon", 1e-5))
+    return {0: e.reshape(dx, shape)}
+
+
+@rule("LRN")
+def lrn(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x d^-beta`` with ``d = bias + alpha / size sum_window x^2``.
+
+    ``dx = g d^-beta - 2 alpha beta / size x window^T(g x d^(-beta - 1))``
+
+    The window sum over channels is a product with a banded matrix of ones.
+    """
+    e, shape = s.e, s.shape()
+    size, alpha, beta = s.attribute("size", 1), s.attribute("alpha", 1e-4), s.attribute("beta", 0.75)
+    index = np.arange(shape[1])
+    low, high = (size - 1) // 2, size - 1 - (size - 1) // 2
+    offset = index[None] - index[:, None]
+    band = ((offset >= -low) & (offset <= high)).astype(np.float64)
+    flat = (shape[0], shape[1], int(np.prod(shape[2:])))
+    x, g = e.reshape(s.x, flat), e.reshape(s.g, flat)
+    total = e.op("MatMul", e.const(band, like=x), e.op("Mul", x, x))
+    d = e.op("Add", e.mul(total, alpha / size), e.const(s.attribute("bias", 1.0), like=x))
+    scaled = e.op("Mul", g, e.op("Pow", d, e.const(-beta, like=x)))
+    back = e.op("MatMul", e.const(band.T, like=x), e.op("Div", e.op("Mul", scaled, x), d))
+    dx = e.op("Sub", scaled, e.mul(e.op("Mul", x, back), 2 * alpha * beta / size))
+    return {0: e.reshape(dx, shape)}
+
+
+@rule("LpNormalization")
+def lp_normalization(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x / |x|_2``:  ``dx = (g - y sum(g y)) / |x|_2`` along the axis."""
+    if s.attribute("p", 2) != 2:
+        raise s.refuse("only p = 2 is supported")
+    e = s.e
+    axis = s.attribute("axis", -1) % len(s.shape())
+    norm = e.op("Sqrt", e.sum(e.op("Mul", s.x, s.x), [axis]))
+    inner = e.sum(e.op("Mul", s.g, s.y), [axis])
+    return {0: e.op("Div", e.op("Sub", s.g, e.op("Mul", s.y, inner)), norm)}

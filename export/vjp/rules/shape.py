@@ -1,0 +1,217 @@
+"""Operators that move elements about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx_ir as ir
+
+from export.passes.constants import constant_of
+from export.vjp.emit import Emitter, shape_of
+from export.vjp.registry import Site, rule
+
+
+def scattered(e: Emitter, g: ir.Value, axis: int, source: npt.NDArray[Any], size: int) -> ir.Value:
+    """Derivative of ``y = x taken at source along axis``: sum g into ``size`` positions.
+
+    Args:
+        e: emitter.
+        g: cotangent; its ``axis`` has ``len(source)`` entries.
+        axis: non-negative.
+        source: where each entry came from.
+        size: of x along ``axis``.
+    """
+    if len(set(source.tolist())) == len(source):  # each position at most once: take g back, zeros elsewhere
+        back = np.full(size, len(source))
+        back[source] = np.arange(len(source))
+        if (back == len(source)).any():
+            zero = list(shape_of(g))
+            zero[axis] = 1
+            g = e.op("Concat", g, e.const(np.zeros(zero), like=g), axis=axis)
+        return e.op("Gather", g, e.const(back.astype(np.int64)), axis=axis)
+    one_hot = np.zeros((size, len(source)))
+    one_hot[source, np.arange(len(source))] = 1
+    rank = len(shape_of(g))
+    swap = [*range(rank)]
+    swap[axis], swap[-1] = swap[-1], swap[axis]
+    moved = e.op("Transpose", g, perm=swap) if axis != rank - 1 else g
+    summed = e.op("MatMul", moved, e.const(np.ascontiguousarray(one_hot.T), like=g))
+    return e.op("Transpose", summed, perm=swap) if axis != rank - 1 else summed
+
+
+@rule("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+def reshape(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x in another shape``:  ``dx = g`` in x's shape."""
+    return {0: s.e.reshape(s.g, s.shape())}
+
+
+@rule("Transpose")
+def transpose(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x with permuted axes``:  ``dx = g`` with the inverse permutation."""
+    rank = len(s.shape())
+    perm = s.attribute("perm", list(range(rank))[::-1])
+    return {0: s.e.op("Transpose", s.g, perm=[int(i) for i in np.argsort(perm)])}
+
+
+@rule("Expand")
+def expand(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x broadcast``:  ``dx = g`` summed over the broadcast axes (by the walk)."""
+    return {0: s.g}
+
+
+@rule("Concat")
+def concat(s: Site) -> Mapping[int, ir.Value]:
+    """``y = (a, b, ...)``:  each derivative is its slice of g."""
+    axis, start, made = s.attribute("axis", 0) % len(shape_of(s.y)), 0, {}
+    for index, wanted in enumerate(s.wanted):
+        end = start + s.shape(index)[axis]
+        if wanted:
+            made[index] = s.e.slice(s.g, axis, start, end)
+        start = end
+    return made
+
+
+@rule("Split")
+def split(s: Site) -> Mapping[int, ir.Value]:
+    """``(a, b, ...) = x``:  dx is the cotangents put together, zeros where nothing depends on a part."""
+    e = s.e
+    example = next(g for g in s.cotangents if g is not None)
+    parts = [
+        g if g is not None else e.const(np.zeros(shape_of(output)), like=example)
+        for g, output in zip(s.cotangents, s.node.outputs, strict=True)
+    ]
+    return {0: e.op("Concat", *parts, axis=s.attribute("axis", 0) % len(s.shape()))}
+
+
+@rule("Slice")
+def slice_(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x[start:end:step]``:  g put back where it came from, zeros elsewhere."""
+    e, shape = s.e, s.shape()
+    starts, ends = s.ints(1, s.attribute("starts", None)), s.ints(2, s.attribute("ends", None))
+    assert starts is not None
+    assert ends is not None
+    axes = s.ints(3, s.attribute("axes", None)) or list(range(len(starts)))
+    steps = s.ints(4) or [1] * len(starts)
+    g = s.g
+    before, after = [0] * len(shape), [0] * len(shape)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        axis %= len(shape)
+        taken = np.arange(shape[axis])[slice(*_bounds(start, end, step, shape[axis]))]
+        if step == 1:
+            before[axis], after[axis] = int(taken[0]), shape[axis] - 1 - int(taken[-1])
+        else:
+            g = scattered(e, g, axis, taken, shape[axis])
+    return {0: e.pad(g, before, after)}
+
+
+def _bounds(start: int, end: int, step: int, size: int) -> tuple[int | None, int | None, int]:
+    """ONNX slice bounds as Python's: a negative step may run past the beginning."""
+    if step > 0:
+        return start, end, step
+    first = min(start, size - 1) if start >= 0 else start
+    last: int | None = None if end < -size or end == -size - 1 else end
+    return first, last, step
+
+
+@rule("Pad")
+def pad(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x padded``:  the middle of g; ``edge``, ``reflect`` and ``wrap`` add the borders where they came from."""
+    s.only_input(0)
+    e, shape = s.e, s.shape()
+    amounts = s.ints(1, s.attribute("pads", None))
+    assert amounts is not None
+    axes = s.ints(3) or list(range(len(shape)))
+    before, after = [0] * len(shape), [0] * len(shape)
+    for i, axis in enumerate(axes):
+        before[axis % len(shape)], after[axis % len(shape)] = amounts[i], amounts[i + len(axes)]
+    mode = s.attribute("mode", "constant")
+    if mode == "constant":
+        return {0: e.pad(s.g, [-b for b in before], [-a for a in after])}
+    g = s.g
+    for axis, (b, a) in enumerate(zip(before, after, strict=True)):
+        if b or a:
+            if b < 0 or a < 0:
+                raise s.refuse(f"negative pads in mode {mode!r}")
+            source = np.pad(np.arange(shape[axis]), (b, a), mode=mode)
+            g = scattered(e, g, axis, source, shape[axis])
+    return {0: g}
+
+
+@rule("Gather")
+def gather(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x taken at indices along an axis``:  g summed into the positions it came from."""
+    e, shape = s.e, s.shape()
+    axis = s.attribute("axis", 0) % len(shape)
+    index_shape = s.shape(1)
+    flat = (*shape[:axis], int(np.prod(index_shape)), *shape[axis + 1 :])
+    g = e.reshape(s.g, flat)
+    indices = constant_of(s.input(1))
+    if indices is not None:
+        return {0: scattered(e, g, axis, indices.reshape(-1) % shape[axis], shape[axis])}
+    positions = e.op("Mod", e.reshape(s.input(1), (flat[axis], 1)), e.const(np.asarray(shape[axis]), like=s.input(1)))
+    one_hot = e.op("Equal", positions, e.const(np.arange(shape[axis])[None], like=s.input(1)))
+    matrix = e.op("Cast", one_hot, to=int(s.x.dtype or 1))
+    swap = [*range(len(flat))]
+    swap[axis], swap[-1] = swap[-1], swap[axis]
+    summed = e.op("MatMul", e.op("Transpose", g, perm=swap), matrix)
+    return {0: e.op("Transpose", summed, perm=swap)}
+
+
+@rule("GatherElements")
+def gather_elements(s: Site) -> Mapping[int, ir.Value]:
+    """``y[..i..] = x[..index[..i..]..]``:  g summed where the index points, by comparison with every position."""
+    e, shape = s.e, s.shape()
+    axis, rank = s.attribute("axis", 0) % len(shape), len(shape)
+    out = s.shape(1)
+    wide = (*out[:axis], 1, *out[axis:])
+    positions = np.arange(shape[axis]).reshape(*[1] * axis, shape[axis], *[1] * (rank - axis))
+    index = e.op("Mod", e.reshape(s.input(1), wide), e.const(np.asarray(shape[axis]), like=s.input(1)))
+    hit = e.op("Equal", index, e.const(positions, like=s.input(1)))
+    summed = e.sum(e.masked(e.reshape(s.g, wide), hit), [axis + 1], keepdims=False)
+    have = shape_of(summed)
+    return {0: e.pad(summed, [0] * rank, [want - n for want, n in zip(shape, have, strict=True)])}
+
+
+@rule("Tile")
+def tile(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x repeated``:  g summed over the repetitions."""
+    repeats = s.ints(1)
+    assert repeats is not None
+    shape = s.shape()
+    split_shape = tuple(n for pair in zip(repeats, shape, strict=True) for n in pair)
+    axes = list(range(0, 2 * len(shape), 2))
+    return {0: s.e.sum(s.e.reshape(s.g, split_shape), axes, keepdims=False)}
+
+
+@rule("DepthToSpace")
+def depth_to_space(s: Site) -> Mapping[int, ir.Value]:
+    """``y = blocks of channels moved to positions``:  the same elements moved back."""
+    e, block = s.e, s.attribute("blocksize", 1)
+    n, c, h, w = s.shape()
+    depth = c // block**2
+    g = e.reshape(s.g, (n, depth, h, block, w, block))
+    crd = s.attribute("mode", "DCR") == "CRD"
+    return {0: e.reshape(e.op("Transpose", g, perm=[0, 1, 3, 5, 2, 4] if crd else [0, 3, 5, 1, 2, 4]), (n, c, h, w))}
+
+
+@rule("SpaceToDepth")
+def space_to_depth(s: Site) -> Mapping[int, ir.Value]:
+    """``y = blocks of positions moved to channels``:  the same elements moved back."""
+    return {0: s.e.op("DepthToSpace", s.g, blocksize=s.attribute("blocksize", 1), mode="DCR")}
+
+
+@rule("GatherND")
+def gather_nd(s: Site) -> Mapping[int, ir.Value]:
+    """``y[i.., r..] = x[index[i..], r..]``:  g summed into the positions it came from; constant indices."""
+    e, shape, indices = s.e, s.shape(), constant_of(s.input(1))
+    if indices is None or s.attribute("batch_dims", 0):
+        raise s.refuse("only constant indices without batch axes are supported")
+    depth = indices.shape[-1]
+    picked = indices.reshape(-1, depth) % np.asarray(shape[:depth])
+    flat = np.ravel_multi_index(tuple(picked.T), shape[:depth])
+    size = int(np.prod(shape[:depth]))
+    g = e.reshape(s.g, (len(flat), *shape[depth:]))
+    return {0: e.reshape(scattered(e, g, 0, flat, size), shape)}
