@@ -12,12 +12,12 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
 from export.passes.pads import fold_pads
 from export.sources.torch_export import read_torch_network, to_onnx
-from tests.export.pairs import randomised
 from tests.export.vjp.checking import differentiate, value
 
 NETWORKS = {
@@ -30,6 +30,27 @@ NETWORKS = {
 }
 
 
+def settled(module: nn.Module, px: int) -> nn.Module:
+    """BatchNorm statistics of a pass over noise, each moved at random.
+
+    Statistics from nowhere would let the signal die out over the depth, and what is left is ties: PyTorch's own gradient
+    of GoogLeNet in float32 is then 10% off its gradient in float64.
+    """
+    torch.manual_seed(5)
+    norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
+    for norm in norms:
+        norm.momentum = 1.0
+    with torch.no_grad():
+        module.train()
+        module(torch.rand(8, 3, px, px))
+        for norm in norms:
+            norm.running_mean.add_(0.2 * norm.running_var.sqrt() * torch.randn_like(norm.running_mean))
+            norm.running_var.mul_(0.5 + torch.rand_like(norm.running_var))
+            nn.init.uniform_(norm.weight, 0.5, 1.5)
+            nn.init.normal_(norm.bias, std=0.3)
+    return module.eval()
+
+
 def relative(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.linalg.norm(a - b) / np.linalg.norm(b))
 
@@ -37,7 +58,7 @@ def relative(a: np.ndarray, b: np.ndarray) -> float:
 @pytest.mark.parametrize("source", NETWORKS)
 def test_input_gradient(source: str) -> None:
     px = NETWORKS[source]
-    module = randomised(read_torch_network(source, None).module, 5)
+    module = settled(read_torch_network(source, None).module, px)
     model = to_onnx(module, torch.rand(2, 3, px, px), "image")
     set_batch(model, 2)
     fold_batchnorm(model)

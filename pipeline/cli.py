@@ -1,0 +1,191 @@
+"""The command ``neuron-atlas``. What a command needs is imported when it runs, so that help is quick."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from export.errors import AtlasError, InputError
+
+if TYPE_CHECKING:
+    from pipeline.config import AtlasConfig
+
+INTERRUPTED = 130
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="neuron-atlas")
+def cli() -> None:
+    """Synthesise the preferred input of every unit of an image network."""
+
+
+def config_options(command: Any) -> Any:
+    """CONFIG and the options that override it."""
+    for decorate in reversed(
+        (
+            click.argument("config"),
+            click.option("--layers", help="Only these layers, separated by commas."),
+            click.option("--units", help="Only these units of every layer: all, 0:64, 3,17,40:50, or a class name."),
+            click.option("--seeds", type=click.IntRange(min=1), help="Seeds (start codes) per unit."),
+            click.option("--runtime", help="One that `neuron-atlas engines` lists."),
+            click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: build/NAME."),
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+@cli.command()
+@config_options
+def build(out: Path | None, **options: Any) -> None:
+    """Build the atlas of CONFIG, or resume it.
+
+    CONFIG is a TOML file or the bare name of one in deploy/atlases/. What is in the store already is not computed
+    again. The last line printed is the page to open.
+    """
+    from rich.console import Console
+
+    from pipeline.build import build as run_build
+    from pipeline.progress import format_duration, make_reporter
+
+    config = _configured(**options)
+    console = Console()
+    report = run_build(config, out or config.default_out, make_reporter(console))
+    if report.num_made:
+        click.echo(f"{report.num_made} of {report.num_jobs} jobs run in {format_duration(report.duration_s)}")
+    if not report.published:
+        click.echo("the site is up to date")
+    click.echo(report.index)
+
+
+@cli.command()
+@config_options
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def plan(out: Path | None, as_json: bool, **options: Any) -> None:
+    """Tell what a build of CONFIG would do; compute nothing."""
+    from pipeline.plan import make_plan
+    from pipeline.workspace import open_workspace
+
+    config = _configured(**options)
+    facts = make_plan(open_workspace(config, out or config.default_out)).to_dict()
+    if as_json:
+        click.echo(json.dumps(facts))
+        return
+    rows = {**facts["layers"], "total": {key: facts[key] for key in ("jobs", "done", "todo")}}
+    width = max(map(len, rows))
+    click.echo(f"{'layer':{width}} {'jobs':>8} {'done':>8} {'todo':>8}")
+    for name, row in rows.items():
+        click.echo(f"{name:{width}} {row['jobs']:8} {row['done']:8} {row['todo']:8}")
+
+
+@cli.command()
+def engines() -> None:
+    """List the runtimes that can run here, and why the others cannot."""
+    from engine.runtimes import builders
+
+    for name, builder in builders().items():
+        state = builder.availability()
+        click.echo(f"{name:12} {'yes' if state.ok else 'no ':3}  {state.detail}")
+
+
+@cli.command()
+@click.argument("model")
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
+def layers(model: str, weights: Path | None) -> None:
+    """List the layers of MODEL and their shapes.
+
+    MODEL is bundled:NAME, an .onnx file, torchvision:NAME, timm:NAME or python:package.module:factory.
+    """
+    from pipeline.workspace import network_of
+
+    found = network_of(model, weights).layers
+    width = max((len(layer.name) for layer in found), default=0)
+    for layer in found:
+        click.echo(f"{layer.name:{width}}  {'x'.join(map(str, layer.shape))}")
+
+
+@cli.command()
+@click.argument("network")
+@click.argument("layer")
+@click.argument("units", nargs=-1, required=True)
+@click.option("--generator", default="bundled:lite0-hybrid", show_default=True, help="bundled:NAME or an .onnx file.")
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
+@click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Start codes per unit.")
+@click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of ascent.")
+@click.option("--runtime", help="One that `neuron-atlas engines` lists; by default the first that can run here.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The PNG file to write."
+)
+def synthesize(output: Path, **options: Any) -> None:
+    """Make a contact sheet of the preferred inputs of a few UNITS of one LAYER: a row per unit, a column per seed.
+
+    UNITS are numbers, ranges such as 0:8, or class names.
+    """
+    from pipeline.synthesize import synthesize as run_synthesis
+
+    for line in run_synthesis(output=output, **options):
+        click.echo(line)
+    click.echo(output)
+
+
+@cli.command()
+@click.argument("source")
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The ONNX file to write."
+)
+def export(source: str, weights: Path | None, output: Path) -> None:
+    """Write the network that SOURCE names as an ONNX file with its layer names and its card."""
+    from pipeline.table import replace_file
+    from pipeline.workspace import network_of
+
+    replace_file(output, network_of(source, weights).path.read_bytes())
+    click.echo(output)
+
+
+def main() -> None:
+    """Run the command; exit with 0 done, 1 failure, 2 bad input, 130 interrupted."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line; return its exit code.
+
+    A foreseen error is one sentence on stderr; an unforeseen one keeps its traceback.
+    """
+    try:
+        cli.main(arguments, prog_name="neuron-atlas", standalone_mode=False)
+    except click.exceptions.Exit as error:
+        return error.exit_code
+    except click.ClickException as error:
+        error.show()
+        return InputError.exit_code
+    except AtlasError as error:
+        click.secho(f"error: {error}", fg="red", err=True)
+        return error.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; run the same command again to resume", err=True)
+        return INTERRUPTED
+    except Exception:
+        import traceback
+
+        traceback.print_exc()
+        click.secho("error: this is a bug; please report it with the lines above", fg="red", err=True)
+        return AtlasError.exit_code
+    return 0
+
+
+def _configured(
+    config: str, layers: str | None, units: str | None, seeds: int | None, runtime: str | None
+) -> AtlasConfig:
+    from pipeline.config import load_config, read_overrides
+
+    return read_overrides(layers, units, seeds, runtime).apply(load_config(config))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""The plan: which shards are still to be made. Nothing is compiled and no job is run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from export.errors import AtlasError, InputError
+from export.network import LayerInfo
+from pipeline.config import LayerSection
+from pipeline.recipe import Recipe
+from pipeline.store import StoredShard
+from pipeline.units import select_units
+from pipeline.workspace import Workspace
+
+
+@dataclass(frozen=True)
+class Shard:
+    """Jobs of one layer and seed that are run and stored together.
+
+    Attributes:
+        layer: its name.
+        key: of the recipe.
+        seed: of the start codes.
+        units: ascending.
+    """
+
+    layer: str
+    key: str
+    seed: int
+    units: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class SeedPlan:
+    """One (layer, seed).
+
+    Attributes:
+        recipe: of these results.
+        stored: done shards of the recipe; they may hold units that were not asked for.
+        missing: units asked for that no done shard holds.
+    """
+
+    recipe: Recipe
+    stored: tuple[StoredShard, ...]
+    missing: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class LayerPlan:
+    """One layer.
+
+    Attributes:
+        section: what the configuration says of it.
+        info: what the network says of it.
+        units: asked for, ascending.
+        seeds: one entry per seed.
+    """
+
+    section: LayerSection
+    info: LayerInfo
+    units: tuple[int, ...]
+    seeds: tuple[SeedPlan, ...]
+
+    @property
+    def num_jobs(self) -> int:
+        return len(self.units) * len(self.seeds)
+
+    @property
+    def num_todo(self) -> int:
+        return sum(len(seed.missing) for seed in self.seeds)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What there is to do: layers from early to late, shards in the order in which engines are reused."""
+
+    layers: tuple[LayerPlan, ...]
+    shards: tuple[Shard, ...]
+
+    @property
+    def num_jobs(self) -> int:
+        return sum(layer.num_jobs for layer in self.layers)
+
+    @property
+    def num_todo(self) -> int:
+        return sum(layer.num_todo for layer in self.layers)
+
+    @property
+    def num_done(self) -> int:
+        return self.num_jobs - self.num_todo
+
+    def to_dict(self) -> dict[str, Any]:
+        """``{"jobs", "done", "todo", "layers": {name: {"jobs", "done", "todo"}}}``."""
+        layers = {
+            layer.info.name: {
+                "jobs": layer.num_jobs,
+                "done": layer.num_jobs - layer.num_todo,
+                "todo": layer.num_todo,
+            }
+            for layer in self.layers
+        }
+        return {"jobs": self.num_jobs, "done": self.num_done, "todo": self.num_todo, "layers": layers}
+
+
+def make_plan(workspace: Workspace) -> Plan:
+    """Check what was asked for and look up what is done.
+
+    Raises:
+        InputError: unknown layers, a layer named twice, units a layer does not have (all such faults are listed).
+        StoreError: the store cannot be written.
+    """
+    selected = _select(workspace)
+    workspace.store.check_writable()
+    layers, shards = [], []
+    for section, info, units in selected:
+        seeds = []
+        for seed in range(section.seeds):
+            recipe = workspace.recipe(info, seed)
+            stored = workspace.store.shards(recipe.key)
+            done = {unit for shard in stored for unit in shard.units}
+            missing = tuple(unit for unit in units if unit not in done)
+            seeds.append(SeedPlan(recipe, stored, missing))
+            parts = split(missing, workspace.config.run.shard_size)
+            shards += [Shard(info.name, recipe.key, seed, part) for part in parts]
+        layers.append(LayerPlan(section, info, units, tuple(seeds)))
+    return Plan(tuple(layers), tuple(shards))
+
+
+def split(units: Sequence[int], size: int) -> list[tuple[int, ...]]:
+    """``units`` in parts of ``size``, the last one possibly shorter.
+
+    What is missing after an interruption are whole parts, so it splits into the same parts again.
+    """
+    return [tuple(units[start : start + size]) for start in range(0, len(units), size)]
+
+
+def _select(workspace: Workspace) -> list[tuple[LayerSection, LayerInfo, tuple[int, ...]]]:
+    selected: list[tuple[LayerSection, LayerInfo, tuple[int, ...]]] = []
+    faults: list[AtlasError] = []
+    for section in workspace.config.layers:
+        try:
+            info = workspace.network.layer(section.name)
+            if any(info.name == other.name for _, other, _ in selected):
+                raise InputError(f"layer {section.name} is asked for twice; give it once, with more units or seeds")
+            units = select_units(section.selection, info.name, info.num_units, workspace.labels_of(info))
+        except AtlasError as error:
+            faults.append(error)
+        else:
+            selected.append((section, info, units))
+    if len(faults) == 1:
+        raise faults[0]
+    if faults:
+        raise InputError("\n  ".join([f"{len(faults)} layers are wrong:", *map(str, faults)]))
+    depth = {layer.name: index for index, layer in enumerate(workspace.network.layers)}
+    return sorted(selected, key=lambda entry: depth[entry[1].name])

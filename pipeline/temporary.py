@@ -1,0 +1,57 @@
+"""Names of files that are being written, and which of them a killed process left behind.
+
+A name tells which process writes it, so that another process can tell a leftover from work in progress.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import secrets
+import socket
+from functools import cache
+from pathlib import Path
+
+SUFFIX = ".tmp"
+ABANDONED_S = 24 * 3600.0
+"""Age beyond which a temporary file of another machine, or of a living process, counts as a leftover."""
+
+_NAME = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp$")
+
+
+def temporary_name(name: str) -> str:
+    """A hidden name for writing ``name``; no other writer has it."""
+    return f".{name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+
+
+def is_leftover(name: str, age_s: float) -> bool:
+    """Whether ``name`` is a temporary file that nobody writes any more."""
+    match = _NAME.match(name)
+    if match is None:
+        return False
+    if age_s > ABANDONED_S:
+        return True
+    return match[1] == _machine() and not _alive(int(match[2]))
+
+
+@cache
+def _machine() -> str:
+    """Names where process ids are comparable: host, boot, and process namespace."""
+    parts = [socket.gethostname()]
+    try:
+        parts.append(Path("/proc/sys/kernel/random/boot_id").read_text().strip())
+        parts.append(os.readlink("/proc/self/ns/pid"))
+    except OSError:
+        pass
+    return hashlib.sha256("|".join(parts).encode()).hexdigest()[:8]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

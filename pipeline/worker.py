@@ -1,0 +1,191 @@
+"""The worker: makes one shard. Builds the engine, runs the jobs, retries dead ones, stores the records."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from engine.loop import JobResult, run_jobs
+from engine.protocol import Runner
+from engine.slots import Job
+from engine.start import start_code
+from export.manifest import StepManifest
+from export.network import LayerInfo
+from export.step import compile_step
+from pipeline.plan import Shard
+from pipeline.records import Record
+from pipeline.store import StoredShard
+from pipeline.workspace import Workspace
+
+NUM_ENCODERS = 2
+"""Threads that encode PNGs while the engine runs."""
+
+OnRecord = Callable[[JobResult, str], None]
+"""Called with a job's result and the tensor that was maximised, once per job."""
+
+
+class Engines:
+    """The engines of one layer at a time; asking for another layer releases them. Use as a context manager."""
+
+    def __init__(self, workspace: Workspace) -> None:
+        self._workspace = workspace
+        self._layer = ""
+        self._runners: dict[bool, Runner] = {}
+
+    def __enter__(self) -> Engines:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Release every engine."""
+        runners, self._runners = self._runners, {}
+        for runner in runners.values():
+            runner.__exit__(None, None, None)
+
+    def runner(self, layer: str, *, pre_activation: bool) -> Runner:
+        """The engine of a layer, built unless it is there.
+
+        Raises:
+            ModelError: the layer cannot be compiled.
+            EngineError: the runtime cannot build it.
+        """
+        if layer != self._layer:
+            self.close()
+            self._layer = layer
+        if pre_activation not in self._runners:
+            workspace, config = self._workspace, self._workspace.config
+            graph = compile_step(
+                workspace.network,
+                workspace.generator,
+                layer,
+                batch=config.run.batch,
+                ascent=workspace.ascent,
+                decay=config.generator.decay,
+                pre_activation=pre_activation,
+            )
+            runner = workspace.builder.build(graph, workspace.engine_options)
+            self._runners[pre_activation] = runner.__enter__()
+        return self._runners[pre_activation]
+
+
+def make_shard(
+    workspace: Workspace, shard: Shard, engines: Engines, on_record: OnRecord = lambda result, target: None
+) -> StoredShard:
+    """Run a shard's jobs and store them.
+
+    A unit whose gradient vanishes everywhere it looked is run again on the layer's pre-activation, if there is one.
+
+    Args:
+        workspace: of the plan the shard is from.
+        shard: what to make.
+        engines: kept from shard to shard.
+        on_record: progress; called from this thread.
+
+    Raises:
+        ModelError: the layer cannot be compiled.
+        EngineError: the runtime failed.
+        StoreError: the shard cannot be written.
+    """
+    info = workspace.network.layer(shard.layer)
+    recipe = workspace.recipe(info, shard.seed)
+    jobs = [Job(unit, shard.seed) for unit in shard.units]
+    with ThreadPoolExecutor(NUM_ENCODERS, thread_name_prefix="png") as pool:
+        pending: list[tuple[JobResult, str, Future[bytes]]] = []
+
+        def take(result: JobResult, target: str) -> None:
+            image = pool.submit(encode_png, result.image)
+            pending.append((replace(result, image=np.empty((0, 0, 3), np.uint8)), target, image))
+            on_record(result, target)
+
+        run_units(workspace, info, jobs, engines, take)
+        records = [_record(result, target, image.result()) for result, target, image in pending]
+    facts = layer_facts(engines.runner(shard.layer, pre_activation=False).manifest)
+    workspace.store.write_recipe(recipe)
+    return workspace.store.write_shard(recipe.key, records, facts)
+
+
+def run_units(
+    workspace: Workspace, layer: LayerInfo, jobs: Sequence[Job], engines: Engines, on_record: OnRecord
+) -> None:
+    """Run jobs of one layer, the dead ones a second time on the pre-activation, if there is one.
+
+    Args:
+        workspace: settings.
+        layer: of the workspace's network.
+        jobs: each at most once.
+        engines: of the workspace.
+        on_record: called once per job, in the order in which they end.
+    """
+    runner = engines.runner(layer.name, pre_activation=False)
+    if layer.pre_activation is None:
+        _run(workspace, runner, jobs, on_record, keep_dead=True)
+        return
+    dead = _run(workspace, runner, jobs, on_record, keep_dead=False)
+    if dead:
+        _run(workspace, engines.runner(layer.name, pre_activation=True), dead, on_record, keep_dead=True)
+
+
+def layer_facts(manifest: StepManifest) -> dict[str, Any]:
+    """What an engine knows of its layer and the site shows."""
+    return {
+        "code_dim": manifest.code_dim,
+        "image_px": manifest.image_px,
+        "num_units": manifest.num_units,
+        "position": list(manifest.position) if manifest.position else None,
+        "receptive_field": asdict(manifest.receptive_field),
+    }
+
+
+def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
+    """An image (H, W, 3) uint8 as PNG; equal images make equal bytes under one version of Pillow."""
+    sink = io.BytesIO()
+    Image.fromarray(image).save(sink, "PNG", compress_level=6)
+    return sink.getvalue()
+
+
+def _record(result: JobResult, target: str, image: bytes) -> Record:
+    return Record(
+        unit=result.unit,
+        seed=result.seed,
+        activation=float(result.activation),
+        steps=result.steps,
+        status=result.status,
+        target=target,
+        curve=result.curve,
+        code=result.code,
+        image=image,
+    )
+
+
+def _run(
+    workspace: Workspace, runner: Runner, jobs: Sequence[Job], on_record: OnRecord, *, keep_dead: bool
+) -> list[Job]:
+    """Run jobs; return those that were dead, which are reported only if ``keep_dead``."""
+    target, layer = runner.manifest.target, runner.manifest.layer
+    prior, scale = workspace.generator.prior, workspace.config.ascent.start_scale
+    dead: list[Job] = []
+
+    def take(result: JobResult) -> None:
+        if result.status == "dead" and not keep_dead:
+            dead.append(Job(result.unit, result.seed))
+        else:
+            on_record(result, target)
+
+    run_jobs(
+        runner,
+        jobs,
+        lambda job: start_code(prior, layer, job, scale),
+        workspace.stop_rule,
+        workspace.config.run.poll_every,
+        take,
+    )
+    return [job for job in jobs if job in set(dead)]

@@ -1,0 +1,160 @@
+"""The workspace: a configuration with everything it names opened and checked. Nothing is compiled."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine.host import chosen_precision
+from engine.protocol import Builder
+from engine.runtimes import get_builder
+from engine.slots import StopRule
+from export.errors import ConfigError
+from export.generator import Generator, resolve_generator
+from export.network import LayerInfo, Network, resolve_network
+from export.update import Ascent
+from pipeline.config import AtlasConfig
+from pipeline.recipe import Recipe, prior_digest
+from pipeline.store import Store
+
+CACHE = Path("build") / "networks"
+"""Where networks exported from PyTorch are kept."""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What a build works with.
+
+    Attributes:
+        config: what was asked for.
+        out: folder of the store, the table and the site.
+        network: what is explained.
+        generator: the image prior.
+        builder: the runtime; it can run here.
+        store: where shards are kept.
+        labels: names of the network's classes, None when they have none.
+    """
+
+    config: AtlasConfig
+    out: Path
+    network: Network
+    generator: Generator
+    builder: Builder
+    store: Store
+    labels: tuple[str, ...] | None
+
+    @property
+    def runtime_version(self) -> str:
+        """The version with which :meth:`Builder.availability` begins its detail."""
+        return self.builder.availability().detail.partition(",")[0].strip()
+
+    @property
+    def engine_options(self) -> Mapping[str, object]:
+        return {"threads": self.config.run.threads, "precision": self.config.run.precision}
+
+    @property
+    def ascent(self) -> Ascent:
+        section = self.config.ascent
+        return Ascent(
+            kind=section.kind,
+            steps=section.steps,
+            lr=section.lr,
+            lr_end=section.lr_end,
+            beta1=section.beta1,
+            beta2=section.beta2,
+            jitter_px=section.jitter_px,
+            fit=section.fit,
+        )
+
+    @property
+    def stop_rule(self) -> StopRule:
+        section = self.config.stop
+        return StopRule(
+            max_steps=self.config.ascent.steps,
+            tolerance=section.tolerance,
+            patience=section.patience,
+            minimum=section.minimum,
+            dead_after=section.dead_after,
+        )
+
+    def labels_of(self, layer: LayerInfo) -> tuple[str, ...] | None:
+        """Names of a layer's units: the classes, if it is a vector of that many components."""
+        return self.labels if self.labels and layer.shape == (len(self.labels),) else None
+
+    def recipe(self, layer: LayerInfo, seed: int) -> Recipe:
+        """The recipe of one (layer, seed)."""
+        run = self.config.run
+        return Recipe(
+            network=self.network.digest,
+            generator=self.generator.digest,
+            prior=self._prior_digest,
+            layer=layer.name,
+            target=layer.tensor,
+            fallback=layer.pre_activation,
+            ascent=asdict(self.ascent),
+            stop=asdict(self.stop_rule),
+            poll_every=run.poll_every,
+            start_scale=self.config.ascent.start_scale,
+            runtime=self.builder.name,
+            runtime_version=self.runtime_version,
+            precision=run.precision,
+            batch=run.batch,
+            seed=seed,
+        )
+
+    @cached_property
+    def _prior_digest(self) -> str:
+        return prior_digest(self.generator.prior, self.config.generator.decay)
+
+
+def open_workspace(config: AtlasConfig, out: Path) -> Workspace:
+    """Open what a configuration names.
+
+    Raises:
+        InputError: the network, the generator or the labels cannot be read, or the runtime or precision cannot run
+            here.
+        StoreError: no installed file system reads the store's URL.
+    """
+    builder = get_builder(config.run.runtime)
+    chosen_precision({"precision": config.run.precision}, builder.precisions(), builder.name)
+    network = open_network(config)
+    generator = resolve_generator(located(config, config.generator.source), cache=CACHE)
+    labels = _read_labels(config) or network.labels
+    return Workspace(config, out, network, generator, builder, Store(str(out / "store")), labels)
+
+
+def open_network(config: AtlasConfig) -> Network:
+    """The configured network; see :func:`export.network.resolve_network`."""
+    weights = config.path(config.network.weights) if config.network.weights else None
+    return network_of(located(config, config.network.source), weights)
+
+
+def network_of(source: str, weights: Path | None = None) -> Network:
+    """The network that ``source`` names; factories of the working directory can be imported."""
+    if source.startswith("python:") and "" not in sys.path:
+        sys.path.insert(0, "")
+    return resolve_network(source, weights=weights, cache=CACHE)
+
+
+def located(config: AtlasConfig, source: str) -> str:
+    """A source in which the path of a file starts at the configuration's folder."""
+    return str(config.path(source)) if source.endswith(".onnx") else source
+
+
+def _read_labels(config: AtlasConfig) -> tuple[str, ...] | None:
+    labels: Any = config.network.labels
+    if not isinstance(labels, str):
+        return labels if labels is None else tuple(labels)
+    path = config.path(labels)
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"network.labels: {path} cannot be read: {error}") from error
+    names = tuple(line.strip() for line in lines if line.strip())
+    if not names:
+        raise ConfigError(f"network.labels: {path} is empty; give one name a line")
+    return names

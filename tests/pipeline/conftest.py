@@ -1,0 +1,39 @@
+"""A tiny atlas to build."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Overrides, load_config
+from pipeline.workspace import Workspace, open_workspace
+from tests.pipeline.models import write_tiny
+
+
+@pytest.fixture
+def tiny(tmp_path: Path) -> Path:
+    """Configuration of a tiny network and generator, in a folder of its own."""
+    return write_tiny(tmp_path / "models")
+
+
+@pytest.fixture
+def open_tiny(tiny: Path, tmp_path: Path) -> Callable[..., Workspace]:
+    """``open_tiny(layers=("fc",), units="0:2", ...)``: a workspace with overrides, in ``tmp_path / "out"``."""
+
+    def open_with(**overrides: object) -> Workspace:
+        config = Overrides(**overrides).apply(load_config(str(tiny)))  # type: ignore[arg-type]
+        return open_workspace(config, tmp_path / "out")
+
+    return open_with
+
+
+@pytest.fixture(scope="session")
+def dead_pid() -> int:
+    """Id of a process that has ended."""
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    return process.pid
