@@ -33,8 +33,8 @@ NETWORKS = {
 def settled(module: nn.Module, px: int) -> nn.Module:
     """BatchNorm statistics of a pass over noise, each moved at random.
 
-    Statistics from nowhere would let the signal die out over the depth, and what is left is ties: PyTorch's own gradient
-    of GoogLeNet in float32 is then 10% off its gradient in float64.
+    Statistics from nowhere would let the signal die out over the depth, and what is left is ties: PyTorch's own
+    gradient of GoogLeNet in float32 is then 10% off its gradient in float64.
     """
     torch.manual_seed(5)
     norms = [layer for layer in module.modules() if isinstance(layer, nn.BatchNorm2d)]
