@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,19 +27,30 @@ class Emitter:
 
     def __init__(self, graph: ir.Graph, prefix: str) -> None:
         self.graph, self.prefix = graph, prefix
-        self._constants: dict[tuple[str, tuple[int, ...], bytes], ir.Value] = {}
+        self._constants: dict[tuple[str, tuple[int, ...], bytes, str], ir.Value] = {}
+        self._taken = _names(graph, f"{prefix}/")
 
     def _name(self, stem: str) -> str:
-        number: int = self.graph.meta.get("emitted", 0)
-        self.graph.meta["emitted"] = number + 1
-        return f"{self.prefix}/{stem}_{number}"
+        while True:
+            number: int = self.graph.meta.get("emitted", 0)
+            self.graph.meta["emitted"] = number + 1
+            name = f"{self.prefix}/{stem}_{number}"
+            if name not in self._taken:
+                return name
 
-    def const(self, array: Any, like: ir.Value | None = None) -> ir.Value:
-        """An initializer; equal arrays share one. ``like`` gives the dtype for Python numbers."""
+    def const(self, array: Any, like: ir.Value | None = None, owner: str = "") -> ir.Value:
+        """An initializer; equal arrays share one.
+
+        Args:
+            array: its value.
+            like: gives the dtype for Python numbers.
+            owner: arrays of different owners are never shared.
+        """
         array = np.asarray(array)
         if like is not None and like.dtype is not None:
             array = array.astype(like.dtype.numpy())
-        key = (str(array.dtype), array.shape, array.tobytes())
+        digest = hashlib.blake2b(array.tobytes()).digest()
+        key = (str(array.dtype), array.shape, digest, owner)
         if key not in self._constants:
             name = self._name("const")
             value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
@@ -61,9 +73,12 @@ class Emitter:
         self._infer(node)
         return output
 
+    @property
+    def opset(self) -> int:
+        return self.graph.opset_imports.get("", 20)
+
     def _infer(self, node: ir.Node) -> None:
-        opset = self.graph.opset_imports.get("", 20)
-        schema = onnx.defs.get_schema(node.op_type, opset, "")
+        schema = onnx.defs.get_schema(node.op_type, self.opset, "")
         types, data = {}, {}
         for value in node.inputs:
             if value is None:
@@ -97,6 +112,12 @@ class Emitter:
         assert value.dtype is not None
         return self.op("Mul", value, self.op("Cast", mask, to=int(value.dtype)))
 
+    def mean(self, value: ir.Value, axes: Sequence[int]) -> ir.Value:
+        """The mean over ``axes``, kept as 1."""
+        if self.opset < 18:
+            return self.op("ReduceMean", value, axes=list(axes))
+        return self.op("ReduceMean", value, self.ints(*axes))
+
     def slice(self, value: ir.Value, axis: int, start: int, end: int, step: int = 1) -> ir.Value:
         if start == 0 and end == shape_of(value)[axis] and step == 1:
             return value
@@ -114,6 +135,14 @@ class Emitter:
 
     def sum(self, value: ir.Value, axes: Sequence[int], *, keepdims: bool = True) -> ir.Value:
         return self.op("ReduceSum", value, self.ints(*axes), keepdims=int(keepdims)) if axes else value
+
+
+def _names(graph: ir.Graph, prefix: str) -> set[str]:
+    """Names in use that begin with ``prefix``: the graph may have been differentiated before it was saved."""
+    names = [*graph.initializers, *(v.name for v in graph.inputs)]
+    for node in graph:
+        names += [node.name, *(v.name for v in node.outputs)]
+    return {name for name in names if name is not None and name.startswith(prefix)}
 
 
 def shape_of(value: ir.Value) -> tuple[int, ...]:

@@ -92,7 +92,7 @@ class Site:
 
 Rule = Callable[[Site], Mapping[int, ir.Value]]
 """Returns input index -> derivative; it may have the output's broadcast shape, the walk reduces it. Inputs that are not
-wanted may be left out."""
+wanted may be left out; the walk refuses a node whose rule leaves out a wanted one."""
 
 
 @dataclass(frozen=True)

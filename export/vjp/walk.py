@@ -14,6 +14,8 @@ from export.passes.shapes import static_shape
 from export.vjp.emit import Emitter, shape_of
 from export.vjp.registry import Rule, Site, find
 
+OLDEST = 13
+"""The oldest opset that the emitted nodes are valid in (axes of ReduceSum as an input)."""
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16})
 
 
@@ -37,19 +39,27 @@ def append_gradient(
 
     Raises:
         MissingRuleError: operators on the path have no rule; all of them are listed.
-        ModelError: ``of`` does not depend on ``wrt``, a shape on the path is unknown, or a rule refuses a node.
+        ModelError: a tensor is not floating-point, ``of`` does not depend on one of ``wrt``, a shape on the path is
+            unknown, a rule refuses a node, or the opset is older than 13.
     """
     if shape_of(cotangent) != shape_of(of) or cotangent.dtype != of.dtype:
         raise ModelError(
             f"the cotangent is {cotangent.dtype}{shape_of(cotangent)}, but {of.name!r} is {of.dtype}{shape_of(of)}"
         )
+    for value in (of, *wrt):
+        if value.dtype not in FLOATS:
+            raise ModelError(f"{value.name!r} is {value.dtype}; only floating-point tensors have a gradient")
     nodes = list(graph)
     opset = graph.opset_imports.get("", 1)
+    if opset < OLDEST:
+        raise ModelError(f"the model uses opset {opset}; convert it to {OLDEST} or later with onnx.version_converter")
     varied = _varied(nodes, wrt, opset)
-    needed = _needed(of)
-    path = [n for n in nodes if any(v in varied and v in needed for v in n.outputs)]
-    if of not in varied:
-        raise ModelError(f"{of.name!r} does not depend on {', '.join(str(v.name) for v in wrt)} differentiably")
+    path, reached = _path(nodes, of, varied)
+    independent = [str(v.name) for v in wrt if v not in reached]
+    if independent:
+        raise ModelError(
+            f"{of.name!r} does not depend on {', '.join(independent)} differentiably; choose another output or input"
+        )
     rules = _rules(path, opset)
     _check_shapes(path, varied)
 
@@ -60,7 +70,10 @@ def append_gradient(
         if all(g is None for g in incoming):
             continue
         wanted = [v is not None and v in varied for v in node.inputs]
-        made = rules[node](Site(e, node, incoming, wanted))
+        site = Site(e, node, incoming, wanted)
+        made = rules[node](site)
+        for index in (i for i, asked in enumerate(wanted) if asked and i not in made):
+            raise site.refuse(f"the derivative with respect to its input {index} is not supported")
         for index, derivative in made.items():
             value = node.inputs[index]
             if value is None or not wanted[index]:
@@ -68,14 +81,25 @@ def append_gradient(
             derivative = _unbroadcast(e, derivative, shape_of(value))
             earlier = cotangents.get(value)
             cotangents[value] = derivative if earlier is None else e.op("Add", earlier, derivative)
-    return [cotangents[v] if v in cotangents else e.zeros_like(v) for v in wrt]
+    return [cotangents[v] for v in wrt]
+
+
+def _inputs(node: ir.Node) -> list[ir.Value]:
+    """What a node reads, values that its subgraphs capture included."""
+    values = [v for v in node.inputs if v is not None]
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            values += [v for inner in attribute.as_graph() for v in _inputs(inner)]
+        elif attribute.type == ir.AttributeType.GRAPHS:
+            values += [v for graph in attribute.as_graphs() for inner in graph for v in _inputs(inner)]
+    return values
 
 
 def _varied(nodes: list[ir.Node], wrt: Sequence[ir.Value], opset: int) -> set[ir.Value]:
     """Float values that depend on ``wrt`` through operators with a derivative."""
     varied = set(wrt)
     for node in nodes:
-        if not any(v in varied for v in node.inputs if v is not None):
+        if not any(v in varied for v in _inputs(node)):
             continue
         entry = find(node.op_type, node.domain, opset)
         if entry is not None and entry.rule is None:
@@ -84,17 +108,14 @@ def _varied(nodes: list[ir.Node], wrt: Sequence[ir.Value], opset: int) -> set[ir
     return varied
 
 
-def _needed(of: ir.Value) -> set[ir.Value]:
-    needed, stack = {of}, [of]
-    while stack:
-        node = stack.pop().producer()
-        if node is None:
-            continue
-        for value in node.inputs:
-            if value is not None and value not in needed:
-                needed.add(value)
-                stack.append(value)
-    return needed
+def _path(nodes: list[ir.Node], of: ir.Value, varied: set[ir.Value]) -> tuple[list[ir.Node], set[ir.Value]]:
+    """(nodes that the derivative passes, values that get one); it ends at operators whose derivative is zero."""
+    path, reached = [], {of} & varied
+    for node in reversed(nodes):
+        if any(v in reached for v in node.outputs):
+            path.append(node)
+            reached.update(v for v in _inputs(node) if v in varied)
+    return path[::-1], reached
 
 
 def _rules(path: list[ir.Node], opset: int) -> dict[ir.Node, Rule]:

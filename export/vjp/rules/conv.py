@@ -6,8 +6,10 @@ The backward gets weights of its own: OpenVINO computes wrong results when a Con
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from export.passes.constants import constant_of
@@ -49,7 +51,7 @@ def zero_stuffed(e: Emitter, g: ir.Value, strides: list[int]) -> ir.Value:
 def conv_input_vjp(
     e: Emitter,
     g: ir.Value,
-    weight: ir.Value,
+    weight: ir.Value | npt.NDArray[Any],
     size: tuple[int, ...],
     strides: list[int],
     begin: list[int],
@@ -61,14 +63,14 @@ def conv_input_vjp(
     Args:
         e: emitter.
         g: (N, O, *out) cotangent.
-        weight: (O, I / group, *kernel).
+        weight: (O, I / group, *kernel); a constant gets an initializer of its own.
         size: spatial shape of x.
         strides: of the forward convolution.
         begin: its pads at the beginning; those at the end follow from the sizes.
         dilations: of the forward convolution.
         group: of the forward convolution.
     """
-    kernel = list(shape_of(weight)[2:])
+    kernel = list(_shape(weight)[2:])
     out = list(shape_of(g)[2:])
     reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
     strided = any(stride > 1 for stride in strides)
@@ -86,10 +88,16 @@ def conv_input_vjp(
 
 
 def _transposed(
-    e: Emitter, g: ir.Value, weight: ir.Value, strides: list[int], begin: list[int], left_over: list[int], group: int
+    e: Emitter,
+    g: ir.Value,
+    weight: ir.Value | npt.NDArray[Any],
+    strides: list[int],
+    begin: list[int],
+    left_over: list[int],
+    group: int,
 ) -> ir.Value:
     """ConvTranspose with its own copy of the weight; ``left_over`` is what the input has beyond the last window."""
-    own = _copied(e, weight)
+    own = _copied(e, weight, "ConvTranspose")
     end = [max(0, -rest) for rest in left_over]
     extra = [min(max(0, rest), stride - 1) for rest, stride in zip(left_over, strides, strict=True)]
     missing = [rest - x for rest, x in zip([max(0, r) for r in left_over], extra, strict=True)]
@@ -101,19 +109,20 @@ def _transposed(
         pads=begin + end,
         output_padding=extra,
         group=group,
-        kernel_shape=list(shape_of(weight)[2:]),
+        kernel_shape=list(_shape(weight)[2:]),
     )
     return e.pad(dx, [0] * len(shape_of(dx)), [0, 0, *missing])
 
 
-def _exchanged(e: Emitter, weight: ir.Value, group: int) -> ir.Value:
+def _exchanged(e: Emitter, weight: ir.Value | npt.NDArray[Any], group: int) -> ir.Value:
     """(O, I/g, *k) -> (I, O/g, *k), kernels flipped."""
-    o, i, *kernel = shape_of(weight)
-    array = constant_of(weight)
+    o, i, *kernel = _shape(weight)
+    array = _array(weight)
     split, swap = (group, o // group, i, *kernel), (0, 2, 1, *range(3, 3 + len(kernel)))
     if array is not None:
         turned = array.reshape(split).transpose(swap).reshape(group * i, o // group, *kernel)
-        return e.const(np.ascontiguousarray(np.flip(turned, tuple(range(2, 2 + len(kernel))))))
+        return e.const(np.ascontiguousarray(np.flip(turned, tuple(range(2, 2 + len(kernel))))), owner="Conv")
+    assert isinstance(weight, ir.Value)
     turned_value = e.reshape(
         e.op("Transpose", e.reshape(weight, split), perm=list(swap)), (group * i, o // group, *kernel)
     )
@@ -122,9 +131,20 @@ def _exchanged(e: Emitter, weight: ir.Value, group: int) -> ir.Value:
     return turned_value
 
 
-def _copied(e: Emitter, weight: ir.Value) -> ir.Value:
-    array = constant_of(weight)
-    return weight if array is None else e.const(array.copy())
+def _copied(e: Emitter, weight: ir.Value | npt.NDArray[Any], owner: str) -> ir.Value:
+    array = _array(weight)
+    if array is None:
+        assert isinstance(weight, ir.Value)
+        return weight
+    return e.const(array, owner=owner)
+
+
+def _array(weight: ir.Value | npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    return constant_of(weight) if isinstance(weight, ir.Value) else weight
+
+
+def _shape(weight: ir.Value | npt.NDArray[Any]) -> tuple[int, ...]:
+    return shape_of(weight) if isinstance(weight, ir.Value) else weight.shape
 
 
 @rule("Conv")
@@ -163,7 +183,7 @@ def conv_transpose(s: Site) -> Mapping[int, ir.Value]:
     end = [want - o - b for want, o, b in zip(need, out, begin, strict=True)]
     g = s.e.pad(s.g, [0, 0, *(min(0, b) for b in begin)], [0, 0, *(min(0, x) for x in end)])
     pads = [max(0, b) for b in begin] + [max(0, x) for x in end]
-    own = _copied(s.e, weight)
+    own = _copied(s.e, weight, "Conv")
     group = s.attribute("group", 1)
     return {
         0: s.e.op("Conv", g, own, strides=strides, dilations=dilations, pads=pads, group=group, kernel_shape=kernel)

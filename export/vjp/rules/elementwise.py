@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
 from export.passes.constants import constant_of
@@ -14,7 +17,7 @@ from export.vjp.registry import Site, rule, zero_derivative
 zero_derivative("Floor", "Ceil", "Round", "Sign", reason="piecewise constant; PyTorch's derivative is zero as well")
 zero_derivative(
     "Shape", "Size", "ArgMax", "ArgMin", "NonZero", "IsNaN", "IsInf", "Equal", "Less", "LessOrEqual", "Greater",
-    "GreaterOrEqual", "And", "Or", "Not", "Xor", "EyeLike", "ConstantOfShape", "OneHot", "Range",
+    "GreaterOrEqual", "And", "Or", "Not", "Xor", "EyeLike", "ConstantOfShape",
     reason="the output is not a real-valued function of the input",
 )  # fmt: skip
 
@@ -33,9 +36,19 @@ def unary(*ops: str) -> Callable[[Callable[[Emitter, ir.Value, ir.Value], ir.Val
     return register
 
 
-@rule("Identity", "Dropout")
+@rule("Identity")
 def identity(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x``:  ``dx = g``. (Dropout outside training.)"""
+    """``y = x``:  ``dx = g``."""
+    return {0: s.g}
+
+
+@rule("Dropout")
+def dropout(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x`` outside training:  ``dx = g``."""
+    if s.has(2):
+        training = constant_of(s.input(2))
+        if training is None or training.any():
+            raise s.refuse("it may be in training mode; export the network in eval mode")
     return {0: s.g}
 
 
@@ -105,134 +118,49 @@ def max_min(s: Site) -> Mapping[int, ir.Value]:
 
 @rule("Where")
 def where(s: Site) -> Mapping[int, ir.Value]:
-    """``y = c ? a : b``:  ``da = c ? g : 0``, ``db = c ? 0 : g``."""
-    e, made = s.e, {}
-    zero = e.const(0.0, like=s.g)
+    """``y = c ? a : b``:  ``da = g [c]``, ``db = g [not c]``."""
+    made = {}
     if s.wanted[1]:
-        made[1] = e.op("Where", s.input(0), s.g, zero)
+        made[1] = s.e.masked(s.g, s.input(0))
     if s.wanted[2]:
-        made[2] = e.op("Where", s.input(0), zero, s.g)
+        made[2] = s.e.masked(s.g, s.e.op("Not", s.input(0)))
     return made
-
-
-@rule("Relu")
-def relu(s: Site) -> Mapping[int, ir.Value]:
-    """``y = max(x, 0)``:  ``dx = g [y > 0]``; 0 at 0, as PyTorch."""
-    return {0: s.e.masked(s.g, s.e.op("Greater", s.y, s.e.const(0.0, like=s.y)))}
-
-
-@rule("LeakyRelu")
-def leaky_relu(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x > 0 ? x : alpha x``:  ``dx = x > 0 ? g : alpha g``."""
-    positive = s.e.op("Greater", s.x, s.e.const(0.0, like=s.x))
-    return {0: s.e.op("Where", positive, s.g, s.e.mul(s.g, s.attribute("alpha", 0.01)))}
-
-
-@rule("PRelu")
-def prelu(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x > 0 ? x : a x``:  ``dx = x > 0 ? g : a g``."""
-    s.only_input(0)
-    positive = s.e.op("Greater", s.x, s.e.const(0.0, like=s.x))
-    return {0: s.e.op("Where", positive, s.g, s.e.op("Mul", s.g, s.input(1)))}
-
-
-@rule("Clip")
-def clip(s: Site) -> Mapping[int, ir.Value]:
-    """``y = min(max(x, low), high)``:  ``dx = g [low < x < high]``; 0 at the bounds, as ReLU6."""
-    e, inside = s.e, None
-    for index, kind in ((1, "Greater"), (2, "Less")):
-        bound = s.input(index) if s.has(index) else None
-        name = ("min", "max")[index - 1]
-        if bound is None and name in s.node.attributes:
-            bound = e.const(s.attribute(name, 0.0), like=s.x)
-        if bound is not None:
-            test = e.op(kind, s.y, bound)
-            inside = test if inside is None else e.op("And", inside, test)
-    return {0: s.g if inside is None else e.masked(s.g, inside)}
 
 
 @rule("Pow")
 def power(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x^p``:  ``dx = g p x^(p - 1)``; ``dp = g y log x``."""
+    """``y = x^p``:  ``dx = g p x^(p - 1)``, 0 where p is 0;  ``dp = g y log x``, 0 where x is 0."""
     e, p = s.e, s.input(1)
+    kind = int(s.x.dtype or 1)
     made = {}
     if s.wanted[0]:
-        exponent = constant_of(p)
-        if exponent is not None and exponent.size == 1:
-            n = float(exponent.reshape(()))
-            lower = s.x if n == 2 else e.op("Pow", s.x, e.const(n - 1, like=s.x))
-            made[0] = e.op("Mul", s.g, e.mul(lower, n))
-        else:
-            q = p if p.dtype == s.x.dtype else e.op("Cast", p, to=int(s.x.dtype or 1))
-            lower = e.op("Pow", s.x, e.op("Sub", q, e.const(1.0, like=s.x)))
-            made[0] = e.op("Mul", s.g, e.op("Mul", q, lower))
+        made[0] = e.op("Mul", s.g, _power_slope(s, constant_of(p)))
     if s.wanted[1]:
-        made[1] = e.op("Mul", s.g, e.op("Mul", s.y, e.op("Log", s.x)))
+        positive = e.op("Add", s.x, e.op("Cast", e.op("Equal", s.x, e.const(0.0, like=s.x)), to=kind))
+        made[1] = e.op("Mul", s.g, e.op("Mul", s.y, e.op("Log", positive)))
+        if p.dtype != s.x.dtype:
+            made[1] = e.op("Cast", made[1], to=int(p.dtype or 1))
     return made
+
+
+def _power_slope(s: Site, known: npt.NDArray[Any] | None) -> ir.Value:
+    """``p x^(p - 1)``; the exponent is kept at 0 where p is 0, so that 0 x^-1 is never computed at x = 0."""
+    e, p = s.e, s.input(1)
+    if known is None:
+        q = p if p.dtype == s.x.dtype else e.op("Cast", p, to=int(s.x.dtype or 1))
+        some = e.op("Not", e.op("Equal", q, e.const(0.0, like=q)))
+        lower = e.op("Sub", q, e.op("Cast", some, to=int(q.dtype or 1)))
+        return e.op("Mul", q, e.op("Pow", s.x, lower))
+    if known.size == 1 and float(known.reshape(())) == 2:
+        return e.mul(s.x, 2.0)
+    lower = e.const(np.where(known == 0, 0.0, known - 1.0), like=s.x)
+    return e.op("Mul", e.const(known, like=s.x), e.op("Pow", s.x, lower))
 
 
 @rule("Neg")
 def neg(s: Site) -> Mapping[int, ir.Value]:
     """``y = -x``:  ``dx = -g``."""
     return {0: s.e.op("Neg", s.g)}
-
-
-@rule("HardSigmoid")
-def hard_sigmoid(s: Site) -> Mapping[int, ir.Value]:
-    """``y = clip(alpha x + beta, 0, 1)``:  ``dx = alpha g [0 < y < 1]``."""
-    return {0: _inside_unit(s, s.e.mul(s.g, s.attribute("alpha", 0.2)), s.y)}
-
-
-def _inside_unit(s: Site, value: ir.Value, y: ir.Value) -> ir.Value:
-    e = s.e
-    low = e.op("Greater", y, e.const(0.0, like=y))
-    return e.masked(value, e.op("And", low, e.op("Less", y, e.const(1.0, like=y))))
-
-
-@rule("HardSwish")
-def hard_swish(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x clip(x / 6 + 1/2, 0, 1)``:  ``dx = g (h + x/6 [0 < h < 1])`` with ``h = clip(x / 6 + 1/2, 0, 1)``."""
-    e = s.e
-    raw = e.op("Add", e.mul(s.x, 1 / 6), e.const(0.5, like=s.x))
-    h = e.op("Clip", raw, e.const(0.0, like=s.x), e.const(1.0, like=s.x))
-    return {0: e.op("Mul", s.g, e.op("Add", h, _inside_unit(s, e.mul(s.x, 1 / 6), h)))}
-
-
-@rule("Elu")
-def elu(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x > 0 ? x : alpha (e^x - 1)``:  ``dx = x > 0 ? g : g (y + alpha)``."""
-    e, alpha = s.e, s.attribute("alpha", 1.0)
-    positive = e.op("Greater", s.x, e.const(0.0, like=s.x))
-    return {0: e.op("Where", positive, s.g, e.op("Mul", s.g, e.op("Add", s.y, e.const(alpha, like=s.y))))}
-
-
-@rule("Selu")
-def selu(s: Site) -> Mapping[int, ir.Value]:
-    """``y = gamma (x > 0 ? x : alpha (e^x - 1))``:  ``dx = x > 0 ? gamma g : g (y + gamma alpha)``."""
-    e = s.e
-    alpha, gamma = s.attribute("alpha", 1.6732632), s.attribute("gamma", 1.0507010)
-    positive = e.op("Greater", s.x, e.const(0.0, like=s.x))
-    below = e.op("Mul", s.g, e.op("Add", s.y, e.const(gamma * alpha, like=s.y)))
-    return {0: e.op("Where", positive, e.mul(s.g, gamma), below)}
-
-
-@rule("Gelu")
-def gelu(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x Phi(x)``:  ``dx = g (Phi(x) + x phi(x))``; with ``approximate="tanh"`` the derivative of that formula."""
-    e, x = s.e, s.x
-    half = e.const(0.5, like=x)
-    if s.attribute("approximate", "none") == "tanh":
-        c = math.sqrt(2 / math.pi)
-        square = e.op("Mul", x, x)
-        inner = e.op("Mul", x, e.op("Add", e.mul(square, c * 0.044715), e.const(c, like=x)))
-        t = e.op("Tanh", inner)
-        slope = e.op("Add", e.mul(square, 3 * c * 0.044715), e.const(c, like=x))
-        rest = e.op("Mul", e.op("Sub", e.const(1.0, like=x), e.op("Mul", t, t)), slope)
-        first = e.op("Mul", half, e.op("Add", t, e.const(1.0, like=x)))
-        return {0: e.op("Mul", s.g, e.op("Add", first, e.op("Mul", half, e.op("Mul", x, rest))))}
-    phi = e.mul(e.op("Exp", e.mul(e.op("Mul", x, x), -0.5)), 1 / math.sqrt(2 * math.pi))
-    upper = e.op("Mul", half, e.op("Add", e.op("Erf", e.mul(x, 1 / math.sqrt(2))), e.const(1.0, like=x)))
-    return {0: e.op("Mul", s.g, e.op("Add", upper, e.op("Mul", x, phi)))}
 
 
 @unary("Sigmoid")
@@ -281,20 +209,6 @@ def absolute(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
 def erf(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
     """``y = erf x``:  ``dx = g 2 / sqrt(pi) e^(-x^2)``."""
     return e.mul(e.op("Exp", e.op("Neg", e.op("Mul", x, x))), 2 / math.sqrt(math.pi))
-
-
-@unary("Softplus")
-def softplus(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
-    """``y = log(1 + e^x)``:  ``dx = g sigmoid x``."""
-    return e.op("Sigmoid", x)
-
-
-@unary("Mish")
-def mish(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
-    """``y = x tanh(softplus x)``:  ``dx = g (t + x (1 - t^2) sigmoid x)`` with ``t = tanh(softplus x)``."""
-    t = e.op("Tanh", e.op("Softplus", x))
-    slope = e.op("Mul", e.op("Sub", e.const(1.0, like=x), e.op("Mul", t, t)), e.op("Sigmoid", x))
-    return e.op("Add", t, e.op("Mul", x, slope))
 
 
 @unary("Sin")

@@ -86,19 +86,21 @@ def _own(e: Emitter, value: ir.Value) -> ir.Value:
 
 @rule("Einsum")
 def einsum(s: Site) -> Mapping[int, ir.Value]:
-    """``Y = einsum("a,b->y", A, B)``:  ``dA = einsum("y,b->a", G, B)``, without repeated or private indices."""
+    """``Y = einsum("a,b->y", A, B)``:  ``dA = einsum("y,b->a", G, B)``; an index that only A has is broadcast."""
     equation = s.attribute("equation", "").replace(" ", "")
-    if "->" not in equation or "." in equation:
-        raise s.refuse(f"the equation {equation!r} is not supported")
-    left, out = equation.split("->")
+    left, arrow, out = equation.partition("->")
     terms = left.split(",")
+    if "." in equation or any(len(set(term)) != len(term) for term in terms):
+        raise s.refuse(f"the equation {equation!r} has an ellipsis or repeats an index within one operand")
+    if not arrow:
+        out = "".join(sorted(index for index in set(left) - {","} if left.count(index) == 1))
     made = {}
     for i, term in enumerate(terms):
         if not s.wanted[i]:
             continue
         others = [t for j, t in enumerate(terms) if j != i]
-        if len(set(term)) != len(term) or set(term) - set(out + "".join(others)):
-            raise s.refuse(f"the equation {equation!r} is not supported")
+        known = [index for index in term if index in out or any(index in t for t in others)]
         inputs = [s.input(j) for j in range(len(terms)) if j != i]
-        made[i] = s.e.op("Einsum", s.g, *inputs, equation=f"{','.join([out, *others])}->{term}")
+        da = s.e.op("Einsum", s.g, *inputs, equation=f"{','.join([out, *others])}->{''.join(known)}")
+        made[i] = s.e.reshape(da, tuple(n if index in known else 1 for index, n in zip(term, s.shape(i), strict=True)))
     return made

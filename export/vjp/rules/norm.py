@@ -28,13 +28,12 @@ def batch_normalization(s: Site) -> Mapping[int, ir.Value]:
 
 def _standardised_vjp(e: Emitter, x: ir.Value, g: ir.Value, axes: list[int], epsilon: float) -> ir.Value:
     """``n = (x - mean) / sqrt(var + eps)``:  ``dx = (g - mean(g) - n mean(g n)) / sqrt(var + eps)`` over ``axes``."""
-    where = e.ints(*axes)
-    centred = e.op("Sub", x, e.op("ReduceMean", x, where))
-    var = e.op("ReduceMean", e.op("Mul", centred, centred), where)
+    centred = e.op("Sub", x, e.mean(x, axes))
+    var = e.mean(e.op("Mul", centred, centred), axes)
     spread = e.op("Sqrt", e.op("Add", var, e.const(epsilon, like=x)))
     n = e.op("Div", centred, spread)
-    along = e.op("Mul", n, e.op("ReduceMean", e.op("Mul", g, n), where))
-    return e.op("Div", e.op("Sub", e.op("Sub", g, e.op("ReduceMean", g, where)), along), spread)
+    along = e.op("Mul", n, e.mean(e.op("Mul", g, n), axes))
+    return e.op("Div", e.op("Sub", e.op("Sub", g, e.mean(g, axes)), along), spread)
 
 
 @rule("LayerNormalization")

@@ -13,6 +13,7 @@ from export.vjp.registry import Site, rule
 from export.vjp.rules.conv import conv_input_vjp, window_geometry, zero_stuffed
 
 LOWEST = -1e30
+LOWEST_HALF = -6e4
 
 
 @rule("MaxPool")
@@ -24,9 +25,11 @@ def max_pool(s: Site) -> Mapping[int, ir.Value]:
     kernel = s.attribute("kernel_shape", [])
     strides, begin, dilations = window_geometry(s, kernel)
     size, out = s.shape()[2:], shape_of(s.y)[2:]
+    _check_last_window(s, strides, begin)
     need = [(o - 1) * st + (k - 1) * d + 1 for o, st, k, d in zip(out, strides, kernel, dilations, strict=True)]
     end = [n - i - b for n, i, b in zip(need, size, begin, strict=True)]
-    padded = e.pad(s.x, [0, 0, *begin], [0, 0, *end], fill=LOWEST)
+    lowest = LOWEST_HALF if s.x.dtype == ir.DataType.FLOAT16 else LOWEST
+    padded = e.pad(s.x, [0, 0, *begin], [0, 0, *end], fill=lowest)
     claimed: ir.Value | None = None
     parts: dict[tuple[int, ...], ir.Value] = {}
     offsets = list(product(*(range(k) for k in kernel)))
@@ -41,6 +44,12 @@ def max_pool(s: Site) -> Mapping[int, ir.Value]:
         parts[tuple(o * d for o, d in zip(offset, dilations, strict=True))] = e.masked(s.g, first)
     whole = _placed(e, parts, strides, need)
     return {0: e.pad(whole, [0, 0, *(-b for b in begin)], [0, 0, *(-x for x in end)])}
+
+
+def _check_last_window(s: Site, strides: list[int], begin: list[int]) -> None:
+    for n, o, stride, b in zip(s.shape()[2:], shape_of(s.y)[2:], strides, begin, strict=True):
+        if (o - 1) * stride >= n + b:
+            raise s.refuse("its last window begins beyond the input, where runtimes drop it; set ceil_mode to 0")
 
 
 def _strided(
@@ -94,13 +103,15 @@ def average_pool(s: Site) -> Mapping[int, ir.Value]:
     kernel = s.attribute("kernel_shape", [])
     strides, begin, dilations = window_geometry(s, kernel)
     size, out, channels = s.shape()[2:], shape_of(s.y)[2:], s.shape()[1]
+    _check_last_window(s, strides, begin)
     g = e.op("Mul", s.g, e.const(1 / _counts(s, kernel, strides, begin, dilations, size, out), like=s.g))
     tiles = all(k == st and o * k == n for k, st, o, n in zip(kernel, strides, out, size, strict=True))
-    if tiles and len(kernel) == 2:
+    if tiles and len(kernel) == 2 and not any(begin) and all(d == 1 for d in dilations):
         scales = e.const(np.asarray([1, 1, *kernel], np.float32))
         asked = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return {0: e.op("Resize", g, None, scales, mode="nearest", **asked)}
-    ones = e.const(np.ones((channels, 1, *kernel)), like=s.g)
+    assert s.g.dtype is not None
+    ones = np.ones((channels, 1, *kernel), s.g.dtype.numpy())
     return {0: conv_input_vjp(e, g, ones, size, strides, begin, dilations, channels)}
 
 

@@ -74,23 +74,35 @@ def reduce_extreme(s: Site) -> Mapping[int, ir.Value]:
 
 @rule("ReduceProd")
 def reduce_prod(s: Site) -> Mapping[int, ir.Value]:
-    """``y = prod x``:  ``dx = g y / x``, for factors that are not 0."""
+    """``y = prod x``:  ``dx = g`` times the product of the other elements, which is 0 if another one is 0."""
     e = s.e
-    return {0: e.op("Div", e.op("Mul", _kept(s, s.g)[0], _kept(s, s.y)[0]), s.x)}
+    g, axes = _kept(s, s.g)
+    zero = e.op("Cast", e.op("Equal", s.x, e.const(0.0, like=s.x)), to=int(s.x.dtype or 1))
+    rest = e.op("Add", s.x, zero)  # without the zeros
+    product = _product(s, rest, axes) if axes else rest
+    others = e.op("Sub", e.sum(zero, axes), zero)
+    alone = e.op("Less", others, e.const(0.5, like=others))
+    return {0: e.op("Mul", g, e.masked(e.op("Div", product, rest), alone))}
 
 
-@rule("Softmax")
+def _product(s: Site, value: ir.Value, axes: list[int]) -> ir.Value:
+    if s.e.opset < 18:
+        return s.e.op("ReduceProd", value, axes=axes)
+    return s.e.op("ReduceProd", value, s.e.ints(*axes))
+
+
+@rule("Softmax", since=13)
 def softmax(s: Site) -> Mapping[int, ir.Value]:
-    """``y = e^x / sum e^x``:  ``dx = y (g - sum y g)`` along the axis (opset 13 and later)."""
+    """``y = e^x / sum e^x``:  ``dx = y (g - sum y g)`` along the axis."""
     e = s.e
     axis = s.attribute("axis", -1) % len(s.shape())
     inner = e.sum(e.op("Mul", s.y, s.g), [axis])
     return {0: e.op("Mul", s.y, e.op("Sub", s.g, inner))}
 
 
-@rule("LogSoftmax")
+@rule("LogSoftmax", since=13)
 def log_softmax(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x - log sum e^x``:  ``dx = g - e^y sum g`` along the axis (opset 13 and later)."""
+    """``y = x - log sum e^x``:  ``dx = g - e^y sum g`` along the axis."""
     e = s.e
     axis = s.attribute("axis", -1) % len(shape_of(s.y))
     return {0: e.op("Sub", s.g, e.op("Mul", e.op("Exp", s.y), e.sum(s.g, [axis])))}

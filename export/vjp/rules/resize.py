@@ -11,36 +11,53 @@ import onnx
 import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 
+from export.passes.constants import constant_of
 from export.vjp.emit import Emitter, shape_of
 from export.vjp.registry import Site, rule
-from export.vjp.rules.linear import transposed
 
 
-@rule("Resize", "Upsample")
+@rule("Resize", since=11)
 def resize(s: Site) -> Mapping[int, ir.Value]:
     """``y = R_h x R_w^T``:  ``dx = R_h^T g R_w``; a nearest doubling (or more) is a sum over blocks."""
     e, shape, out = s.e, s.shape(), shape_of(s.y)
+    if s.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+        raise s.refuse("only the aspect ratio policy 'stretch' is supported; give the sizes that it leads to")
+    if s.attribute("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
+        raise s.refuse("the mode 'tf_crop_and_resize' is not supported")
+    scales = _scales(s)
     changed = [axis for axis in range(len(shape)) if out[axis] != shape[axis]]
+    if any(scale != 1 and axis not in changed for axis, scale in scales.items()):
+        raise s.refuse("one of its scales is not 1 but leaves the size, where runtimes disagree; give sizes instead")
     if any(axis < len(shape) - 2 for axis in changed):
         raise s.refuse("it resizes another axis than the last two")
-    mode = s.attribute("mode", "nearest")
+    matrices = {axis: _matrix(s, shape[axis], out[axis], scales.get(axis)) for axis in changed}
     whole = all(out[axis] % shape[axis] == 0 for axis in changed)
-    aligned = s.attribute("coordinate_transformation_mode", "half_pixel") in ("asymmetric", "half_pixel")
-    rounding = s.attribute("nearest_mode", "round_prefer_floor")
-    if mode == "nearest" and whole and aligned and (rounding == "floor" or _is_block(s, changed, shape, out)):
+    if s.attribute("mode", "nearest") == "nearest" and whole and all(map(_is_block, matrices.values())):
         return {0: _block_sums(e, s.g, shape, out)}
     g = s.g
-    for axis in changed:
-        matrix = e.const(_matrix(s, axis, shape, out), like=g)  # (out, in)
-        g = e.op("MatMul", g, matrix) if axis == len(shape) - 1 else e.op("MatMul", transposed(e, matrix), g)
+    for axis, matrix in matrices.items():
+        last = axis == len(shape) - 1
+        factor = e.const(np.ascontiguousarray(matrix if last else matrix.T), like=g)
+        g = e.op("MatMul", g, factor) if last else e.op("MatMul", factor, g)
     return {0: g}
 
 
-def _is_block(s: Site, changed: list[int], shape: tuple[int, ...], out: tuple[int, ...]) -> bool:
-    return all(
-        np.array_equal(_matrix(s, axis, shape, out), np.repeat(np.eye(shape[axis]), out[axis] // shape[axis], axis=0))
-        for axis in changed
-    )
+def _scales(s: Site) -> dict[int, float]:
+    """Axis -> scale as given, which need not be the ratio of the sizes; empty where only the sizes matter."""
+    if not s.has(2) or s.attribute("coordinate_transformation_mode", "half_pixel") == "align_corners":
+        return {}
+    given = constant_of(s.input(2))
+    if given is None:
+        raise s.refuse("its scales are computed at run time")
+    rank = len(s.shape())
+    axes = s.attribute("axes", list(range(rank)))
+    return {axis % rank: float(scale) for axis, scale in zip(axes, given.reshape(-1), strict=False)}
+
+
+def _is_block(matrix: npt.NDArray[Any]) -> bool:
+    """Whether a nearest resize repeats each position."""
+    out, size = matrix.shape
+    return np.array_equal(matrix, np.repeat(np.eye(size), out // size, axis=0))
 
 
 def _block_sums(e: Emitter, g: ir.Value, shape: tuple[int, ...], out: tuple[int, ...]) -> ir.Value:
@@ -52,18 +69,19 @@ def _block_sums(e: Emitter, g: ir.Value, shape: tuple[int, ...], out: tuple[int,
     return e.sum(e.reshape(g, blocks), [rank + 1, rank + 3], keepdims=False)
 
 
-def _matrix(s: Site, axis: int, shape: tuple[int, ...], out: tuple[int, ...]) -> npt.NDArray[Any]:
+def _matrix(s: Site, size: int, to: int, scale: float | None) -> npt.NDArray[Any]:
     """(out, in) matrix of the resize along one axis: its action on the unit vectors, by ONNX's reference."""
-    attributes: dict[str, Any] = {name: s.attribute(name, None) for name in s.node.attributes if name != "axes"}
-    size, to = shape[axis], out[axis]
-    eye = np.eye(size, dtype=np.float32)
+    left_out = ("axes", "keep_aspect_ratio_policy")
+    attributes: dict[str, Any] = {n: s.attribute(n, None) for n in s.node.attributes if n not in left_out}
+    target = np.asarray([size, to], np.int64) if scale is None else np.asarray([1, scale], np.float32)
+    names = ["x", "", "", "target"] if scale is None else ["x", "", "target"]
     graph = onnx.helper.make_graph(
-        [onnx.helper.make_node("Resize", ["x", "", "", "sizes"], ["y"], **attributes)],
+        [onnx.helper.make_node("Resize", names, ["y"], **attributes)],
         "resize",
         [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [size, size])],
         [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [size, to])],
-        [onnx.numpy_helper.from_array(np.asarray([size, to], np.int64), "sizes")],
+        [onnx.numpy_helper.from_array(target, "target")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)])
-    outputs: Any = ReferenceEvaluator(model).run(None, {"x": eye})
+    outputs: Any = ReferenceEvaluator(model).run(None, {"x": np.eye(size, dtype=np.float32)})
     return np.asarray(outputs[0], np.float64).T

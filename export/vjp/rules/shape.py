@@ -99,7 +99,9 @@ def slice_(s: Site) -> Mapping[int, ir.Value]:
     before, after = [0] * len(shape), [0] * len(shape)
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
         axis %= len(shape)
-        taken = np.arange(shape[axis])[slice(*_bounds(start, end, step, shape[axis]))]
+        taken = _taken(start, end, step, shape[axis])
+        if not len(taken):
+            return {0: e.zeros_like(s.x)}
         if step == 1:
             before[axis], after[axis] = int(taken[0]), shape[axis] - 1 - int(taken[-1])
         else:
@@ -107,13 +109,12 @@ def slice_(s: Site) -> Mapping[int, ir.Value]:
     return {0: e.pad(g, before, after)}
 
 
-def _bounds(start: int, end: int, step: int, size: int) -> tuple[int | None, int | None, int]:
-    """ONNX slice bounds as Python's: a negative step may run past the beginning."""
-    if step > 0:
-        return start, end, step
-    first = min(start, size - 1) if start >= 0 else start
-    last: int | None = None if end < -size or end == -size - 1 else end
-    return first, last, step
+def _taken(start: int, end: int, step: int, size: int) -> npt.NDArray[np.int64]:
+    """The positions that ONNX's Slice takes along one axis."""
+    lowest, highest = (0, size) if step > 0 else (-1, size - 1)
+    start = min(max(start + size if start < 0 else start, max(lowest, 0)), highest)
+    end = min(max(end + size if end < 0 else end, lowest), highest)
+    return np.arange(start, end, step)
 
 
 @rule("Pad")
