@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
 from export.errors import MissingRuleError, ModelError
 from export.passes.shapes import infer_shapes
 from export.vjp import append_gradient
-from tests.export.vjp.checking import Case, check, differentiate, parse, run, value
+from tests.export.vjp.checking import Case, check, differentiate, parse, run, shared_weights, value
 
 X = {"x": (3, 4)}
 
@@ -47,13 +48,61 @@ def test_missing_rules_are_listed_at_once() -> None:
     assert "CONTRIBUTING" in message
 
 
-def test_a_missing_rule_off_the_path_does_not_matter() -> None:
-    check(Case("", "a = Celu(k) y = Mul(x, a)", X, feeds={"k": np.ones((3, 4))}))
+def test_an_unknown_domain_is_named() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 20, "my.ops" : 1]>
+              g (float[3] x) => (float[3] y) { [odd] a = my.ops.Swirl(x) y = Sin(a) }"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    infer_shapes(model)
+    model.graph[0].outputs[0].dtype, model.graph[0].outputs[0].shape = ir.DataType.FLOAT, ir.Shape([3])
+    with pytest.raises(MissingRuleError, match=r"my\.ops::Swirl \(opset 20; 1 node: odd\)"):
+        differentiate(model, ["x"])
+
+
+@pytest.mark.parametrize("body", ["a = Celu(k) y = Mul(x, a)", "a = Celu(x) f = Floor(a) y = Add(f, x)"])
+def test_a_missing_rule_that_no_derivative_passes_does_not_matter(body: str) -> None:
+    x = np.random.default_rng(0).uniform(0.1, 0.9, (3, 4))
+    check(Case("", body, {"x": x}, feeds={"k": np.ones((3, 4))} if "k" in body else {}))
+
+
+def test_what_a_subgraph_captures_is_seen() -> None:
+    text = """<ir_version: 10, opset_import: ["" : 20]> g (double[2] x, bool c) => (double[2] y) {
+        [choice] z = If(c) <then_branch = t () => (double[2] u) { u = Sin(x) },
+                            else_branch = f () => (double[2] v) { v = Cos(x) }>
+        y = Add(z, x) }"""
+    model = ir.from_proto(onnx.parser.parse_model(text))
+    infer_shapes(model)
+    with pytest.raises(MissingRuleError, match=r"If \(opset 20; 1 node: choice\)"):
+        differentiate(model, ["x"])
 
 
 def test_no_derivative_path() -> None:
     with pytest.raises(ModelError, match="does not depend on x differentiably"):
         grown(Case("", "a = Floor(x) y = Sin(a)", X))
+
+
+def test_each_independent_input_is_named() -> None:
+    with pytest.raises(ModelError, match="'y' does not depend on z, w differentiably"):
+        grown(Case("", "y = Sin(x) f = Add(z, w)", {"x": (3,), "z": (3,), "w": (3,)}))
+
+
+def test_an_inner_tensor_and_the_input_it_comes_from() -> None:
+    case = Case("", "a = Sin(x) y = Mul(a, x)", {"x": (3,)})
+    x, g = np.random.default_rng(0).normal(size=(2, 3))
+    model = differentiate(parse(case, {"x": x}), ["a", "x"])
+    got = run(model, {"x": x, "cotangent": g})
+    np.testing.assert_allclose(got["d_a"], g * x, rtol=1e-12)
+    np.testing.assert_allclose(got["d_x"], g * (np.sin(x) + x * np.cos(x)), rtol=1e-12)
+
+
+def test_whole_numbers_have_no_gradient() -> None:
+    case = Case("", "a = Cast<to = 11>(i) y = Sin(a)", {"x": (3,)}, feeds={"i": np.arange(3)})
+    with pytest.raises(ModelError, match="'i' is INT64; only floating-point tensors have a gradient"):
+        differentiate(parse(case, {"x": np.ones(3)}), ["i"])
+
+
+def test_a_graph_too_old_for_what_is_emitted() -> None:
+    with pytest.raises(ModelError, match=r"uses opset 12; convert it to 13 or later"):
+        grown(Case("", "y = Sin(x)", X, opset=12))
 
 
 def test_unknown_shapes_are_named() -> None:
@@ -70,25 +119,75 @@ def test_a_cotangent_of_another_shape() -> None:
         append_gradient(model.graph, value(model, "y"), [value(model, "x")], wrong)
 
 
+REFUSED = [
+    ("y = Conv(k, x)", {"x": (2, 3, 3, 3)}, {"k": np.ones((1, 3, 5, 5))}, "input 1 is not supported"),
+    ("l = ReduceSum<keepdims = 0>(x) y = Clip(x, l)", X, {}, "input 1 is not supported"),  # the rule left it out
+    ("y = Dropout(x, r, t)", X, {"r": np.asarray(0.5), "t": np.asarray(True)}, "training mode"),
+    ("y, i = MaxPool<kernel_shape = [2], strides = [3], ceil_mode = 1>(x)", {"x": (1, 1, 6)}, {}, "last window"),
+    ("y = Resize<keep_aspect_ratio_policy = \"not_larger\", axes = [2, 3]>(x, , , s)", {"x": (1, 1, 4, 5)},
+     {"s": np.asarray([8, 8])}, "aspect ratio"),
+    ("y = Resize(x, , s)", {"x": (1, 1, 4, 5)}, {"s": np.asarray([1, 1, 1.1, 2], np.float32)}, "leaves the size"),
+    ("y = Resize(x, , , s)", {"x": (1, 2, 4, 5)}, {"s": np.asarray([1, 4, 4, 5])}, "another axis"),
+    ("y = Einsum<equation = \"ii->i\">(x)", {"x": (3, 3)}, {}, "repeats an index"),
+    ("a, m, v = LayerNormalization(x, s) y = Add(a, m)", X, {"s": np.ones(4)}, "deviation is used"),
+    ("y = BatchNormalization<training_mode = 1>(x, s, s, s, s)", X, {"s": np.ones(4)}, "training mode"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("body", "inputs", "constants", "message"), REFUSED, ids=[row[0] for row in REFUSED])
+def test_what_a_rule_cannot_do_is_refused(
+    body: str, inputs: dict[str, tuple[int, ...]], constants: dict[str, np.ndarray], message: str
+) -> None:
+    with pytest.raises(ModelError, match=message):
+        grown(Case("", body, inputs, constants))
+
+
+def test_an_unused_second_output_does_not_matter() -> None:
+    check(Case("", "y, i = MaxPool<kernel_shape = [2, 2]>(x) z = Cast<to = 11>(i)", {"x": (2, 3, 3, 3)}))
+
+
 @pytest.mark.parametrize(
-    ("body", "message"),
+    "body",
     [
-        ("y = Conv(k, x)", "input 1 is not supported"),
-        ("y, i = MaxPool<kernel_shape = [2, 2]>(x) z = Cast<to = 11>(i)", None),
+        "a = AveragePool<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>(x)"
+        " y = AveragePool<kernel_shape = [3, 3], strides = [2, 2]>(a)",  # both backwards spread with ones
+        "a = Conv<strides = [2, 2]>(x, w) y = ConvTranspose<strides = [2, 2]>(a, v)",  # tied weights
     ],
 )
-def test_what_a_rule_cannot_do_is_refused(body: str, message: str | None) -> None:
-    case = Case("", body, {"x": (2, 3, 3, 3)}, feeds={"k": np.ones((1, 3, 5, 5))} if "k" in body.split("(")[1] else {})
-    if message is None:
-        check(case)
-        return
-    with pytest.raises(ModelError, match=message):
-        grown(case)
+def test_conv_and_conv_transpose_never_share_a_weight(body: str) -> None:
+    w = np.random.default_rng(0).normal(size=(3, 2, 3, 3))
+    model = check(Case("", body, {"x": (1, 2, 7, 7)}, {"w": w, "v": w.copy()} if "w)" in body else {}))
+    assert not shared_weights(model)
 
 
-def test_the_derivative_of_the_derivative() -> None:
-    case = Case("", "a = Conv<pads = [1, 1, 1, 1]>(x, w) b = Tanh(a) c = Mul(b, b) y = ReduceSum<keepdims = 0>(c)",
-                {"x": (1, 2, 4, 4)}, {"w": np.random.default_rng(1).normal(size=(3, 2, 3, 3))})  # fmt: skip
+def test_a_gradient_that_was_saved_can_be_differentiated_under_the_same_prefix() -> None:
+    case = Case("", "a = Sin(x) b = Mul(a, k) y = ReduceSum(b)", {"x": (3,)}, {"k": np.asarray([1.0, 2.0, 3.0])})
+    once = ir.from_proto(ir.to_proto(grown(case)))
+    infer_shapes(once)
+    before = [n.name for n in once.graph]
+    inner = ir.Value(name="probe", type=ir.TensorType(ir.DataType.DOUBLE), shape=ir.Shape([3]))
+    once.graph.inputs.append(inner)
+    append_gradient(once.graph, value(once, "d_x"), [value(once, "x")], inner)
+    names = [n.name for n in once.graph]
+    assert len(set(names)) == len(names) > len(before)
+    onnx.checker.check_model(ir.to_proto(once))
+
+
+SMOOTH = [
+    "a = Conv<pads = [1, 1, 1, 1]>(x, w) b = Tanh(a) c = Mul(b, b) y = ReduceSum<keepdims = 0>(c)",
+    "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) b = Sigmoid(a) c = AveragePool<kernel_shape = [2, 2]>(b)"
+    " d = Exp(c) y = ReduceMean<keepdims = 0>(d)",
+    "a = ConvTranspose<strides = [2, 2]>(x, v) b = Softmax<axis = 1>(a) c = Mul(a, b) y = ReduceSum<keepdims = 0>(c)",
+    'a = LayerNormalization(x, s) b = Gelu<approximate = "tanh">(a) c = MatMul(b, m) y = ReduceSumSquare<keepdims = 0>(c)',
+]
+
+
+@pytest.mark.parametrize("body", SMOOTH)
+def test_the_derivative_of_the_derivative(body: str) -> None:
+    rng = np.random.default_rng(1)
+    drawn = {"w": (3, 2, 3, 3), "v": (2, 3, 3, 3), "s": (4,), "m": (4, 3)}
+    constants = {n: rng.normal(size=shape) for n, shape in drawn.items() if f" {n})" in body}
+    case = Case("", body, {"x": (1, 2, 4, 4)}, constants)
     rng = np.random.default_rng(0)
     x, direction, probe = (rng.normal(size=(1, 2, 4, 4)) for _ in range(3))
     first = differentiate(parse(case, {"x": x}), ["x"])
@@ -107,3 +206,4 @@ def test_the_derivative_of_the_derivative() -> None:
     step = 1e-6
     numeric = ((at(x + step * direction)["d_x"] - at(x - step * direction)["d_x"]) / (2 * step) * probe).sum()
     np.testing.assert_allclose((at(x)["d2_x"] * direction).sum(), numeric, rtol=1e-6)
+    assert not shared_weights(first)
