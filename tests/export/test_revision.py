@@ -1,4 +1,4 @@
-"""GRAPH_REVISION is part of every recipe: a change of the graphs that forgets to raise it would mix old and new results."""
+"""GRAPH_REVISION is part of every recipe: changed graphs that forget to raise it would mix old and new results."""
 
 from __future__ import annotations
 

@@ -178,7 +178,8 @@ SMOOTH = [
     "a = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, w) b = Sigmoid(a) c = AveragePool<kernel_shape = [2, 2]>(b)"
     " d = Exp(c) y = ReduceMean<keepdims = 0>(d)",
     "a = ConvTranspose<strides = [2, 2]>(x, v) b = Softmax<axis = 1>(a) c = Mul(a, b) y = ReduceSum<keepdims = 0>(c)",
-    'a = LayerNormalization(x, s) b = Gelu<approximate = "tanh">(a) c = MatMul(b, m) y = ReduceSumSquare<keepdims = 0>(c)',
+    'a = LayerNormalization(x, s) b = Gelu<approximate = "tanh">(a) c = MatMul(b, m)'
+    " y = ReduceSumSquare<keepdims = 0>(c)",
 ]
 
 
