@@ -42,13 +42,15 @@ def append_gradient(
         ModelError: a tensor is not floating-point, ``of`` does not depend on one of ``wrt``, a shape on the path is
             unknown, a rule refuses a node, or the opset is older than 13.
     """
-    if shape_of(cotangent) != shape_of(of) or cotangent.dtype != of.dtype:
+    for tensor in (of, *wrt):
+        if tensor.dtype not in FLOATS:
+            raise ModelError(f"{tensor.name!r} is {tensor.dtype}; only floating-point tensors have a gradient")
+        if static_shape(tensor) is None:
+            raise ModelError(f"the shape of {tensor.name!r} is not known; export with static shapes")
+    if static_shape(cotangent) != shape_of(of) or cotangent.dtype != of.dtype:
         raise ModelError(
-            f"the cotangent is {cotangent.dtype}{shape_of(cotangent)}, but {of.name!r} is {of.dtype}{shape_of(of)}"
+            f"the cotangent is {cotangent.dtype}{static_shape(cotangent)}, but {of.name!r} is {of.dtype}{shape_of(of)}"
         )
-    for value in (of, *wrt):
-        if value.dtype not in FLOATS:
-            raise ModelError(f"{value.name!r} is {value.dtype}; only floating-point tensors have a gradient")
     nodes = list(graph)
     opset = graph.opset_imports.get("", 1)
     if opset < OLDEST:

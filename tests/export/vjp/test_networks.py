@@ -1,8 +1,10 @@
-"""Input gradients of whole networks against autograd, under ONNX Runtime.
+"""Input gradients of whole networks under ONNX Runtime in float32 against autograd in float64, image by image.
 
-The bound is 1e-5 in fp32, for the median of three inputs: once in a while a rounding puts one of half a million
-ReLUs or maxima on the other side of its kink (seen: 1.8e-3 for one input of SqueezeNet in seven, 7e-7 for the others,
-and 7e-7 for that one as well with the runtime's fusions off).
+Rounding to float32 puts one of half a million ReLUs or maxima on the other side of its kink, in PyTorch as here. For six
+batches of two images through ResNet-50, PyTorch's own float32 gradient is off by 6.8e-3, 1.0e-3, 1.2e-6, 1.4e-3, 1.1e-6
+and 1.2e-6, ours by 6.8e-3, 1.0e-3, 8.9e-3, 1.4e-3, 1.0e-6 and 1.0e-6 (1.7e-6 in the second and fourth with the runtime's
+fusions off): either a kink or 1e-6. A wrong rule is wrong for every image. So at least two of eight images must agree to
+EXACT, and none may be further off than kinks explain.
 """
 
 from __future__ import annotations
@@ -20,6 +22,9 @@ from export.passes.pads import fold_pads
 from export.sources.torch_export import read_torch_network, to_onnx
 from tests.export.vjp.checking import differentiate, value
 
+NUM_IMAGES = 8
+EXACT = 1e-5
+KINKS = 5e-2
 NETWORKS = {
     "lite0:96": 96,
     "torchvision:alexnet": 96,
@@ -60,18 +65,19 @@ def test_input_gradient(source: str) -> None:
     px = NETWORKS[source]
     module = settled(read_torch_network(source, None).module, px)
     model = to_onnx(module, torch.rand(2, 3, px, px), "image")
-    set_batch(model, 2)
+    set_batch(model, NUM_IMAGES)
     fold_batchnorm(model)
     fold_pads(model)
     name = str(model.graph.outputs[0].name)
     differentiate(model, ["image"], of=name)
-    assert value(model, name).shape == (2, 1000)
+    assert value(model, name).shape == (NUM_IMAGES, 1000)
     session = onnxruntime.InferenceSession(ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"])
-    errors = []
-    for seed in range(3):
-        torch.manual_seed(seed)
-        image, cotangent = torch.rand(2, 3, px, px, requires_grad=True), torch.randn(2, 1000)
-        (theirs,) = torch.autograd.grad((module(image) * cotangent).sum(), image)
-        feeds = {"image": image.detach().numpy(), "cotangent": cotangent.numpy()}
-        errors.append(relative(np.asarray(session.run(["d_image"], feeds)[0]), theirs.numpy()))
-    assert sorted(errors)[1] < 1e-5, errors
+    del model
+    torch.manual_seed(0)
+    image, cotangent = torch.rand(NUM_IMAGES, 3, px, px), torch.randn(NUM_IMAGES, 1000)
+    (ours,) = session.run(["d_image"], {"image": image.numpy(), "cotangent": cotangent.numpy()})
+    exact = image.double().requires_grad_()
+    (theirs,) = torch.autograd.grad((module.double()(exact) * cotangent.double()).sum(), exact)
+    errors = sorted(map(relative, np.asarray(ours, np.float64), theirs.numpy()))
+    assert errors[1] < EXACT, errors
+    assert errors[-1] < KINKS, errors

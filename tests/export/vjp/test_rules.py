@@ -11,9 +11,10 @@ from tests.export.vjp.checking import Case, check, weights
 ALLOWED = {
     "Conv", "ConvTranspose", "MatMul", "Gemm", "Einsum", "AveragePool", "Resize", "DepthToSpace", "CumSum",
     "Add", "Sub", "Mul", "Div", "Neg", "Abs", "Exp", "Log", "Sqrt", "Reciprocal", "Pow", "Erf", "Tanh",
-    "Sigmoid", "Softplus", "Sin", "Cos", "Sign", "Mod", "Min", "Max", "Clip", "Equal", "Less", "Greater", "And",
-    "Or", "Not", "Where", "Cast", "ReduceSum", "ReduceMean", "ReduceProd", "Pad", "Slice", "Concat", "Gather",
-    "Reshape", "Expand", "Transpose", "Identity",
+    "Sigmoid", "Softplus", "Sin", "Cos", "Sign", "Mod", "Min", "Max", "Clip",
+    "Equal", "Less", "Greater", "And", "Or", "Not", "Where", "Cast",
+    "ReduceSum", "ReduceMean", "ReduceProd",
+    "Pad", "Slice", "Concat", "Gather", "Reshape", "Expand", "Transpose", "Identity",
 }  # fmt: skip
 """What ONNX Runtime, OpenVINO and TensorRT all run."""
 

@@ -112,6 +112,14 @@ def test_unknown_shapes_are_named() -> None:
         differentiate(model, ["x"])
 
 
+def test_an_output_of_unknown_shape() -> None:
+    model = parse(Case("", "a = Sin(x) y = Cos(a)", X), {"x": np.ones((3, 4))})
+    value(model, "y").shape = None
+    wrong = ir.Value(name="c", type=ir.TensorType(ir.DataType.DOUBLE), shape=ir.Shape([3, 4]))
+    with pytest.raises(ModelError, match="the shape of 'y' is not known"):
+        append_gradient(model.graph, value(model, "y"), [value(model, "x")], wrong)
+
+
 def test_a_cotangent_of_another_shape() -> None:
     model = parse(Case("", "y = Sin(x)", X), {"x": np.ones((3, 4))})
     wrong = ir.Value(name="c", type=ir.TensorType(ir.DataType.DOUBLE), shape=ir.Shape([3]))
@@ -130,7 +138,7 @@ REFUSED = [
     ("y = Resize(x, , , s)", {"x": (1, 2, 4, 5)}, {"s": np.asarray([1, 4, 4, 5])}, "another axis"),
     ("y = Einsum<equation = \"ii->i\">(x)", {"x": (3, 3)}, {}, "repeats an index"),
     ("a, m, v = LayerNormalization(x, s) y = Add(a, m)", X, {"s": np.ones(4)}, "deviation is used"),
-    ("y = BatchNormalization<training_mode = 1>(x, s, s, s, s)", X, {"s": np.ones(4)}, "training mode"),
+    ("y, m, v = BatchNormalization<training_mode = 1>(x, s, s, s, s)", X, {"s": np.ones(4)}, "training mode"),
 ]  # fmt: skip
 
 
