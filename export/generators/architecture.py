@@ -29,7 +29,7 @@ class GeneratorConfig:
     spatial_dim: int = 32
     grid: int = 4
     style_dim: int = 512
-    widths: tuple[int, ...] = (256, 192, 112, 56, 24)
+    widths: tuple[int, ...] = (256, 192, 112, 56, 32, 16)
 
     @property
     def code_dim(self) -> int:
@@ -97,6 +97,9 @@ class LastStage(nn.Module):
 class HybridGenerator(nn.Module):
     """Code ``(N, code_dim)`` -> RGB image ``(N, 3, image_px, image_px)`` in [0, 1].
 
+    The global code says what is there, the same at every position; only the spatial code says where. With a layout of
+    its own for the global part, every image had its object at the same place and an arc beside it.
+
     The first ``global_dim`` components of the code are the encoder's pooled features in units of their standard
     deviation; the rest is the whitened spatial map, ``(spatial_dim, grid, grid)`` flattened.
     """
@@ -111,7 +114,7 @@ class HybridGenerator(nn.Module):
             nn.Linear(config.style_dim, config.style_dim),
             nn.LeakyReLU(0.2),
         )
-        self.start = nn.Linear(config.style_dim, first * config.grid**2)
+        self.start = nn.Linear(config.style_dim, first)
         self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
         self.stem = Stage(first, first, config.style_dim, up=False)
         self.stages = nn.ModuleList(
@@ -123,8 +126,7 @@ class HybridGenerator(nn.Module):
         c = self.config
         vector, flat = torch.split(code, [c.global_dim, c.spatial_dim * c.grid**2], dim=1)
         z = self.style(vector)
-        x = self.start(z).reshape(-1, c.widths[0], c.grid, c.grid)
-        x = x + self.spatial(flat.reshape(-1, c.spatial_dim, c.grid, c.grid))
+        x = self.start(z)[:, :, None, None] + self.spatial(flat.reshape(-1, c.spatial_dim, c.grid, c.grid))
         x = self.stem(x, z)
         for stage in self.stages:
             x = stage(x, z)

@@ -29,7 +29,8 @@ class Source:
     Attributes:
         path: folder or ``.tar`` file, searched recursively.
         weight: share of training samples drawn from it (relative to the other sources).
-        stored_px: side of the square crop kept in the cache; at least the generator's output side.
+        stored_px: side of the square crop kept in the cache; less than the generator's output side for images that
+            hold no more detail.
     """
 
     path: Path
@@ -90,23 +91,46 @@ def load(source: Source, cache: Path) -> np.ndarray:
     return loaded
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Training images.
+
+    Attributes:
+        images: (N, 3, side, side) float32 RGB in [0, 1]; those of less detail are enlarged, each pixel a block.
+        native_px: (N,) int64, the side that each image was stored at, ``side`` at most.
+    """
+
+    images: np.ndarray
+    native_px: np.ndarray
+
+
 class Sampler:
-    """Draws training batches; batch ``step`` is a pure function of ``(seed, step)``, so a run can resume anywhere."""
+    """Draws training batches; batch ``step`` is a pure function of ``(seed, step)``, so a run can resume anywhere.
+
+    Raises:
+        InputError: a source stored at less than the side, which it does not divide.
+    """
 
     def __init__(self, sources: list[Source], cache: Path, side: int, seed: int) -> None:
+        for source in sources:
+            if source.stored_px < side and side % source.stored_px:
+                raise InputError(f"{source.path}: {source.stored_px} px does not divide the generator's {side} px")
         self._arrays = [load(source, cache) for source in sources]
         weights = np.array([source.weight for source in sources], dtype=np.float64)
         self._shares = weights / weights.sum()
         self._side, self._seed = side, seed
 
-    def batch(self, step: int, size: int) -> np.ndarray:
-        """Return ``(size, 3, side, side)`` float32 RGB in [0, 1]: random crops, half of them mirrored."""
+    def batch(self, step: int, size: int) -> Batch:
+        """Random crops, half of them mirrored."""
         rng = np.random.default_rng([self._seed, step])
         out = np.empty((size, self._side, self._side, 3), np.uint8)
+        native = np.empty(size, np.int64)
         for row, which in enumerate(rng.choice(len(self._arrays), size=size, p=self._shares)):
             array = self._arrays[which]
-            slack = array.shape[1] - self._side
-            top, left = rng.integers(0, slack + 1, size=2)
-            image = array[rng.integers(len(array)), top : top + self._side, left : left + self._side]
-            out[row] = image[:, ::-1] if rng.random() < 0.5 else image
-        return (out.astype(np.float32) / 255.0).transpose(0, 3, 1, 2).copy()
+            native[row] = side = min(self._side, array.shape[1])
+            top, left = rng.integers(0, array.shape[1] - side + 1, size=2)
+            image = array[rng.integers(len(array)), top : top + side, left : left + side]
+            image = image[:, ::-1] if rng.random() < 0.5 else image
+            factor = self._side // side
+            out[row] = image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
+        return Batch((out.astype(np.float32) / 255.0).transpose(0, 3, 1, 2).copy(), native)

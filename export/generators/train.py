@@ -26,6 +26,8 @@ from torch.nn import functional as F
 from export.generators.architecture import FeatureDiscriminator, GeneratorConfig, HybridGenerator
 from export.generators.encoder import CodeStatistics, Encoder, encode, measure_statistics
 from export.generators.images import Sampler, Source
+from export.models import read_model
+from export.passes.half import HALF
 
 STATISTICS_BATCHES = 40
 
@@ -56,7 +58,7 @@ class TrainConfig:
     batch: int = 32
     mixed: int = 8
     seed: int = 0
-    lr: float = 6e-4
+    lr: float = 5e-4
     decay_share: float = 0.25
     pixel: float = 2.0
     feature: float = 0.25
@@ -66,7 +68,7 @@ class TrainConfig:
     adversarial_ramp: int = 600
     global_noise: float = 0.15
     spatial_noise: float = 0.3
-    spatial_drop: float = 0.25
+    spatial_drop: float = 0.1
     ema: float = 0.997
 
     def lr_at(self, step: int) -> float:
@@ -80,8 +82,8 @@ class Trainer:
     def __init__(self, config: TrainConfig, shape: GeneratorConfig, sampler: Sampler) -> None:
         torch.manual_seed(config.seed)
         self.config, self.shape, self.sampler = config, shape, sampler
-        self.encoder = Encoder(2 * shape.image_px).to(memory_format=torch.channels_last)
-        statistics_batches = [self._images(10**9 + i) for i in range(STATISTICS_BATCHES)]
+        self.encoder = Encoder(max(shape.image_px, min(128, 2 * shape.image_px))).to(memory_format=torch.channels_last)
+        statistics_batches = [self._images(10**9 + i)[0] for i in range(STATISTICS_BATCHES)]
         self.statistics = measure_statistics(self.encoder, statistics_batches, shape.spatial_dim)
         self.scales = self._tap_scales(statistics_batches[:8])
         self.generator = HybridGenerator(shape).to(memory_format=torch.channels_last)
@@ -92,9 +94,20 @@ class Trainer:
         self.opt_d = torch.optim.Adam(self.judge.parameters(), lr=config.lr, betas=(0.5, 0.99))
         self.done = 0
 
-    def _images(self, step: int) -> torch.Tensor:
-        images = torch.from_numpy(self.sampler.batch(step, self.config.batch))
-        return images.contiguous(memory_format=torch.channels_last)
+    def _images(self, step: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images and the side that each was stored at."""
+        batch = self.sampler.batch(step, self.config.batch)
+        native = torch.from_numpy(batch.native_px)
+        images = torch.from_numpy(batch.images).contiguous(memory_format=torch.channels_last)
+        return seen_at(images, native), native
+
+    def start_from(self, weights: dict[str, torch.Tensor]) -> list[str]:
+        """Take over the weights of another generator whose name and shape fit; return the names of those taken."""
+        own = self.generator.state_dict()
+        taken = {name: w.float() for name, w in weights.items() if name in own and own[name].shape == w.shape}
+        self.generator.load_state_dict(own | taken)
+        self.average.load_state_dict(self.generator.state_dict())
+        return sorted(taken)
 
     @torch.no_grad()
     def _tap_scales(self, batches: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -114,7 +127,7 @@ class Trainer:
         weight = torch.rand(c.mixed, 1, generator=rng)
         partner = code[: c.mixed]
         tail = code[keep:]
-        spatial_weight = (weight > 0.5).to(code.dtype)  # a blurred layout is not a layout: take one or the other
+        spatial_weight = (torch.rand(c.mixed, 1, generator=rng) > 0.5).to(code.dtype)  # one layout or the other
         blend = torch.cat(
             [
                 weight * tail[:, :split] + (1 - weight) * partner[:, :split],
@@ -132,13 +145,13 @@ class Trainer:
     def step(self) -> dict[str, float]:
         c, step = self.config, self.done
         rng = torch.Generator().manual_seed(c.seed * 1_000_003 + step)
-        images = self._images(step)
+        images, native = self._images(step)
         with torch.no_grad():
             taps, pooled, tap = self.encoder(images)
             real = self._normalised(taps)
             code = encode(self.statistics, pooled, tap)
             target, given = self._disturbed(code, rng)
-        fake = self.generator(given)
+        fake = seen_at(self.generator(given), native)
         fake_taps, fake_pooled, _ = self.encoder(fake)
         made = self._normalised(fake_taps)
 
@@ -224,6 +237,20 @@ class Trainer:
         return sheet(rows.numpy(), columns=len(images))
 
 
+def seen_at(images: torch.Tensor, native_px: torch.Tensor) -> torch.Tensor:
+    """Every image as it is when stored at ``native_px``: averaged down and enlarged again.
+
+    An image of little detail is thus compared with what the generator makes at the same detail, and does not teach it
+    to blur.
+    """
+    side = images.shape[-1]
+    for px in sorted({int(p) for p in native_px if p < side}):
+        small = F.avg_pool2d(images, side // px)
+        low = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
+        images = torch.where((native_px == px)[:, None, None, None], low, images)
+    return images.contiguous(memory_format=torch.channels_last)
+
+
 def sheet(images: np.ndarray, columns: int) -> Image.Image:
     """Tile ``(N, 3, H, W)`` images in [0, 1] row by row."""
     n, _, h, w = images.shape
@@ -233,6 +260,17 @@ def sheet(images: np.ndarray, columns: int) -> Image.Image:
         top, left = i // columns * h, i % columns * w
         canvas[top : top + h, left : left + w] = np.rint(np.clip(image, 0, 1).transpose(1, 2, 0) * 255)
     return Image.fromarray(canvas)
+
+
+def published_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a published generator under the names of the module's parameters."""
+    model = read_model(path)
+    arrays = {name: value.const_value for name, value in model.graph.initializers.items()}
+    return {
+        name.removesuffix(HALF): torch.from_numpy(array.numpy().copy())
+        for name, array in arrays.items()
+        if array is not None
+    }
 
 
 def _source(text: str) -> Source:
@@ -245,8 +283,9 @@ def _source(text: str) -> Source:
 @click.option("--out", type=click.Path(path_type=Path), required=True)
 @click.option("--steps", default=TrainConfig.steps, show_default=True)
 @click.option("--seed", default=0, show_default=True)
+@click.option("--start-from", type=click.Path(path_type=Path, exists=True), help="a published generator (ONNX)")
 @click.option("--every", default=100, show_default=True, help="steps between checkpoints")
-def main(sources: tuple[str, ...], out: Path, steps: int, seed: int, every: int) -> None:
+def main(sources: tuple[str, ...], out: Path, steps: int, seed: int, start_from: Path | None, every: int) -> None:
     """Train (or go on training) a generator for EfficientNet-Lite0."""
     out.mkdir(parents=True, exist_ok=True)
     shape = GeneratorConfig()
@@ -256,7 +295,9 @@ def main(sources: tuple[str, ...], out: Path, steps: int, seed: int, every: int)
     if checkpoint.exists():
         trainer.restore(torch.load(checkpoint, weights_only=True))
         click.echo(f"resuming at step {trainer.done}")
-    shown = torch.from_numpy(sampler.batch(10**9 + 999, 16))
+    elif start_from is not None:
+        click.echo(f"starting from {', '.join(trainer.start_from(published_weights(start_from)))}")
+    shown = torch.from_numpy(sampler.batch(10**9 + 999, 16).images)
     (out / "samples").mkdir(exist_ok=True)
     started, first = time.monotonic(), trainer.done
     while trainer.done < steps:

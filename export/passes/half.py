@@ -7,6 +7,9 @@ import onnx_ir as ir
 
 from export.errors import ModelError
 
+HALF = ".fp16"
+"""Suffix of a halved initializer."""
+
 
 def store_as_half(model: ir.Model, smallest: int = 256) -> int:
     """Halve every float32 initializer of at least ``smallest`` elements.
@@ -27,7 +30,7 @@ def store_as_half(model: ir.Model, smallest: int = 256) -> int:
         array = value.const_value.numpy()
         if not np.isfinite(array).all() or np.abs(array).max() > np.finfo(np.float16).max:
             raise ModelError(f"weight {name!r} is not finite or too large to be stored as fp16")
-        half = ir.Value(name=f"{name}.fp16", const_value=ir.tensor(array.astype(np.float16), name=f"{name}.fp16"))
+        half = ir.Value(name=f"{name}{HALF}", const_value=ir.tensor(array.astype(np.float16), name=f"{name}{HALF}"))
         del graph.initializers[name]
         graph.register_initializer(half)
         cast = ir.node("Cast", [half], attributes={"to": int(ir.DataType.FLOAT)}, name=f"{name}/cast")

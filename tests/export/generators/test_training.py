@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnxruntime
 import pytest
 import torch
 from PIL import Image
+from torch.nn import functional as F
 
 from export.cards import CARD_KEY
 from export.errors import InputError, ModelError
@@ -19,7 +21,7 @@ from export.generators import train
 from export.generators.architecture import GeneratorConfig, HybridGenerator
 from export.generators.images import Sampler, Source, load
 from export.generators.publish import publish
-from export.generators.train import TrainConfig, Trainer
+from export.generators.train import TrainConfig, Trainer, published_weights, seen_at
 from export.models import read_model
 
 SHAPE = GeneratorConfig(spatial_dim=2, grid=1, style_dim=8, widths=(8, 8, 8, 8, 4))
@@ -108,10 +110,43 @@ def test_images_from_folders_and_tars_are_the_same(images: Path, tmp_path: Path)
 
 def test_batches_depend_on_seed_and_step_only(images: Path, tmp_path: Path) -> None:
     sampler, other = (Sampler([Source(images, 1, 18)], tmp_path, 16, seed) for seed in (0, 1))
-    np.testing.assert_array_equal(sampler.batch(5, 4), sampler.batch(5, 4))
-    assert (sampler.batch(5, 4) != sampler.batch(6, 4)).any()
-    assert (sampler.batch(5, 4) != other.batch(5, 4)).any()
-    assert sampler.batch(0, 4).shape == (4, 3, 16, 16)
+    np.testing.assert_array_equal(sampler.batch(5, 4).images, sampler.batch(5, 4).images)
+    assert (sampler.batch(5, 4).images != sampler.batch(6, 4).images).any()
+    assert (sampler.batch(5, 4).images != other.batch(5, 4).images).any()
+    assert sampler.batch(0, 4).images.shape == (4, 3, 16, 16)
+
+
+def test_images_of_less_detail_are_compared_at_their_own(images: Path, tmp_path: Path) -> None:
+    sources = [Source(images, 1, 8), Source(images, 1, 18)]
+    batch = Sampler(sources, tmp_path, 16, 0).batch(0, 16)
+    assert set(batch.native_px) == {8, 16}
+    whole = torch.from_numpy(batch.images)
+    blocks = F.interpolate(F.avg_pool2d(whole, 2), scale_factor=2.0)
+    low = torch.from_numpy(batch.native_px) == 8
+    torch.testing.assert_close(whole[low], blocks[low])
+    fine = torch.rand(16, 3, 16, 16)
+    seen = seen_at(fine, torch.from_numpy(batch.native_px))
+    assert torch.equal(seen[~low], fine[~low])
+    torch.testing.assert_close(
+        seen_at(F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0), torch.full((16,), 8))[low], seen[low]
+    )
+    with pytest.raises(InputError, match="does not divide"):
+        Sampler([Source(images, 1, 7)], tmp_path, 16, 0)
+
+
+@pytest.mark.usefixtures("short_statistics")
+def test_training_starts_from_a_published_generator(images: Path, tmp_path: Path) -> None:
+    first = trainer(images, tmp_path)
+    torch.save(first.state(), tmp_path / "checkpoint.pt")
+    publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "random noise")
+    wider = replace(SHAPE, widths=(8, 8, 8, 8, 6))
+    second = Trainer(replace(CONFIG, seed=1), wider, Sampler([Source(images, 1.0, 18)], tmp_path, 16, seed=3))
+    taken = second.start_from(published_weights(tmp_path / "gen.onnx"))
+    assert "stem.conv1.weight" in taken
+    assert "last.conv.weight" not in taken
+    old, new = first.generator.state_dict(), second.average.state_dict()
+    for name in taken:
+        torch.testing.assert_close(new[name], old[name], rtol=1e-3, atol=1e-4)  # weights are stored as fp16
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "not found"), (True, "no readable image")])
