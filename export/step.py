@@ -17,28 +17,24 @@ from onnx_ir.passes.common import (
 )
 
 from export.cards import GeneratorOutput, NetworkInput
+from export.cone import narrow, needed_region
+from export.cone.regions import Region, Span, shape_of, whole
 from export.errors import ModelError
 from export.generator import Generator
 from export.manifest import Box, StepGraph, StepManifest
-from export.network import LayerInfo, Network
+from export.network import Network
 from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
 from export.passes.constants import fold_constants
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
 from export.passes.shapes import infer_shapes, static_shape
-from export.receptive import receptive_field
 from export.update import Ascent, add_update, state_fields
 from export.view import View, make_view
 from export.vjp import append_gradient
 from export.vjp.emit import Emitter
 
 OPSET = 20
-
-
-def has_pre_activation(network: Network, layer: str) -> bool:
-    """Whether the layer's tensor comes from a saturating activation, before which its gradient does not vanish."""
-    return network.layer(layer).pre_activation is not None
 
 
 def compile_step(
@@ -50,6 +46,7 @@ def compile_step(
     ascent: Ascent,
     decay: float | None = None,
     pre_activation: bool = False,
+    cone: bool = True,
 ) -> StepGraph:
     """Compile the step graph and the decode graph of one layer.
 
@@ -61,6 +58,7 @@ def compile_step(
         ascent: optimiser and schedule.
         decay: replaces the prior's decay of every code component.
         pre_activation: maximise the tensor before the layer's saturating activation.
+        cone: narrow every tensor to what the unit's position sees; the values are the same without.
 
     Raises:
         ModelError: unknown layer, an image that does not fit the network, or a shape that stays unknown.
@@ -88,21 +86,30 @@ def compile_step(
     fold_batchnorm(body)
     fold_pads(body)
     _check_fit(body.graph, preprocessing, network)
-    position, field = _see(body, info, view)
+    position = (info.shape[1] // 2, info.shape[2] // 2) if len(info.shape) == 3 else None
+    region = position_region(body.graph.outputs[0], position)
+    image_value = body.graph.inputs[0]
+    pixels = needed_region(body.graph, body.graph.outputs[0], region, image_value)
+    _, seen_part = view.part(*pixels[2:], still=True)
+    if cone and position is not None:
+        narrow(body.graph, body.graph.outputs[0], region, image_value)
+        view, part = view.part(*pixels[2:])
+    else:
+        part = None
 
     model = _empty("step")
     graph = model.graph
     fields = state_fields(ascent, generator.code_dim)
     state = {f.name: _input(graph, f.name, f.dtype, (batch, *f.shape)) for f in fields}
     unit = _input(graph, "unit", "int64", (batch,))
-    image = _generate(graph, generator, batch, state["code"])
+    image = _generate(graph, generator, batch, state["code"], part)
     e = Emitter(graph, prefix="view")
     seen = _look(e, image, view, state["step"], ascent.steps)
     tensors = merge_into(graph, body, "network", {str(body.graph.inputs[0].name): _prepare(e, seen, preprocessing)})
     infer_shapes(model)
 
     e = Emitter(graph, prefix="select")
-    activation = _select(e, tensors[target], unit, position)
+    activation = _select(e, tensors[target], unit, None if cone else position)
     (gradient,) = append_gradient(graph, activation, [state["code"]], e.const(np.ones(batch, np.float32)))
     updated = add_update(Emitter(graph, prefix="update"), state, activation, gradient, ascent, prior, view.steady())
     outputs = {f"{f.name}.next": updated[f.name] for f in fields}
@@ -116,7 +123,7 @@ def compile_step(
         steps=ascent.steps,
         code_dim=generator.code_dim,
         image_px=generator.image_px,
-        receptive_field=field,
+        receptive_field=Box(*(bound for ends in zip(*seen_part, strict=True) for bound in ends)),
         state=fields,
     )
     return StepGraph(_finish(model, outputs), compile_decode(generator, batch), manifest)
@@ -166,13 +173,10 @@ def _check_fit(graph: ir.Graph, preprocessing: NetworkInput, network: Network) -
         )
 
 
-def _see(body: ir.Model, info: LayerInfo, view: View) -> tuple[tuple[int, int] | None, Box]:
-    """The unit's position (the centre of a feature map) and what it sees of the generator's image."""
-    position = (info.shape[1] // 2, info.shape[2] // 2) if len(info.shape) == 3 else None
-    pixels = receptive_field(body.graph, body.graph.outputs[0], position, body.graph.inputs[0])
-    rows = view.rows[view.still][pixels.top : pixels.bottom].any(axis=0).nonzero()[0]
-    columns = view.columns[view.still][pixels.left : pixels.right].any(axis=0).nonzero()[0]
-    return position, Box(int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1)
+def position_region(of: ir.Value, position: tuple[int, int] | None) -> Region:
+    """``of[:, :, row, column]`` as a region; all of a vector layer."""
+    region = whole(shape_of(of))
+    return region if position is None else (*region[:2], *((at, at + 1) for at in position))
 
 
 def _empty(name: str) -> ir.Model:
@@ -187,13 +191,18 @@ def _input(graph: ir.Graph, name: str, dtype: str, shape: tuple[int, ...]) -> ir
     return value
 
 
-def _generate(graph: ir.Graph, generator: Generator, batch: int, code: ir.Value) -> ir.Value:
-    """code -> canonical image."""
+def _generate(
+    graph: ir.Graph, generator: Generator, batch: int, code: ir.Value, part: tuple[Span, Span] | None = None
+) -> ir.Value:
+    """code -> canonical image, or the ``part`` of it (rows, columns)."""
     model = _model_at_opset(generator, batch)
     fold_batchnorm(model)
     fold_pads(model)
-    output = str(model.graph.outputs[0].name)
-    image = merge_into(graph, model, "generator", {str(model.graph.inputs[0].name): code})[output]
+    output = model.graph.outputs[0]
+    if part is not None:
+        narrow(model.graph, output, (*whole(shape_of(output))[:2], *part), model.graph.inputs[0])
+    name = str(model.graph.outputs[0].name)
+    image = merge_into(graph, model, "generator", {str(model.graph.inputs[0].name): code})[name]
     return _canonical(Emitter(graph, prefix="canonical"), image, generator.card.output)
 
 
@@ -235,15 +244,13 @@ def _reversed_channels(e: Emitter, image: ir.Value) -> ir.Value:
 
 
 def _select(e: Emitter, layer: ir.Value, unit: ir.Value, position: tuple[int, int] | None) -> ir.Value:
-    """(batch,) activation of each slot's unit, at ``position`` for a feature map."""
-    shape = static_shape(layer)
-    assert shape is not None
-    batch, channels = shape[:2]
+    """(batch,) activation of each slot's unit, at ``position`` of a feature map that is not narrowed to it."""
+    batch, channels = shape_of(layer)[:2]
     if position is not None:
         start = e.const(np.asarray(position, np.int64))
         end = e.const(np.asarray([p + 1 for p in position], np.int64))
         layer = e.op("Slice", layer, start, end, e.const(np.asarray([2, 3], np.int64)))
-        layer = e.op("Reshape", layer, e.const(np.asarray([batch, channels], np.int64)))
+    layer = e.reshape(layer, (batch, channels))
     column = e.op("Reshape", unit, e.const(np.asarray([batch, 1], np.int64)))
     chosen = e.op("Equal", e.const(np.arange(channels, dtype=np.int64)[None]), column)
     mask = e.op("Cast", chosen, to=int(ir.DataType.FLOAT))

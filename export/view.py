@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from export.cone.regions import Span
 from export.errors import ModelError
 
 JITTER_PERIOD = 5
@@ -36,15 +37,35 @@ class View:
     still: int
 
     def is_identity(self) -> bool:
-        eye = np.eye(self.rows.shape[2], dtype=np.float32)
-        return all(
-            m.shape[0] == 1 and m[0].shape == eye.shape and bool((m[0] == eye).all()) for m in (self.rows, self.columns)
-        )
+        return all(np.array_equal(m, np.eye(m.shape[2])[None]) for m in (self.rows, self.columns))
+
+    def part(self, rows: Span, columns: Span, *, still: bool = False) -> tuple[View, tuple[Span, Span]]:
+        """The view of rows and columns ``[first, last)`` of the network's input.
+
+        Args:
+            rows: of the network's input.
+            columns: of the network's input.
+            still: leave the jitter out.
+
+        Returns:
+            The smaller view, and the rows and columns of the generator's image that it reads, at any offset.
+        """
+        offsets = slice(self.still, self.still + 1) if still else slice(None)
+        by_row, top = _part(self.rows[offsets], rows)
+        by_column, left = _part(self.columns[offsets], columns)
+        return View(by_row, by_column, self.row_of_step, self.column_of_step, self.still), (top, left)
 
     def steady(self) -> npt.NDArray[np.bool_]:
         """(steps,) whether a step looks without jitter."""
         steady: npt.NDArray[np.bool_] = (self.row_of_step == self.still) & (self.column_of_step == self.still)
         return steady
+
+
+def _part(matrices: npt.NDArray[np.float32], span: Span) -> tuple[npt.NDArray[np.float32], Span]:
+    own = matrices[:, span[0] : span[1]]
+    used = np.flatnonzero(own.any(axis=(0, 1)))
+    first, last = int(used[0]), int(used[-1]) + 1
+    return np.ascontiguousarray(own[:, :, first:last]), (first, last)
 
 
 def resize_matrix(size: int, out: int, shift: float = 0.0) -> npt.NDArray[np.float32]:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from export.errors import ModelError
 from export.manifest import StepGraph, StepManifest
-from export.step import compile_decode, compile_step, has_pre_activation
+from export.step import compile_decode, compile_step
 from export.update import Ascent
 from export.view import resize_matrix
 from tests.export.pairs import SHAPE, Pair, prior
@@ -97,6 +97,21 @@ def test_adam_box_decay_and_best_so_far_follow_numpy(pair: Pair) -> None:
         code, m, v = feeds["code"], feeds["moment1"], feeds["moment2"]
 
 
+@pytest.mark.parametrize("layer", ["stem.0", "stem", "pool", "body.0", "body", "head"])
+def test_the_cone_changes_no_value(pair: Pair, layer: str) -> None:
+    ascent = replace(PLAIN, jitter_px=2)
+    cone, full = (
+        compile_step(pair.network, pair.generator, layer, batch=BATCH, ascent=ascent, cone=cone)
+        for cone in (True, False)
+    )
+    assert cone.manifest == full.manifest
+    for step in (0, 4):
+        feeds = feeds_for(cone, codes(), [0, 3, 5], step)
+        ours, theirs = run(cone.step, feeds), run(full.step, feeds)
+        for name, value in theirs.items():
+            np.testing.assert_allclose(ours[name], value, rtol=1e-4, atol=1e-6, err_msg=name)
+
+
 def test_jittered_steps_are_not_recorded(pair: Pair) -> None:
     graph = compile_step(pair.network, pair.generator, "head", batch=BATCH, ascent=replace(PLAIN, jitter_px=3))
     recorded = []
@@ -118,8 +133,8 @@ def test_slots_of_different_ages_follow_their_own_schedule(pair: Pair) -> None:
 
 
 def test_pre_activation_moves_a_dead_unit(pair: Pair) -> None:
-    assert has_pre_activation(pair.network, "stem")
-    assert not has_pre_activation(pair.network, "head")
+    assert pair.network.layer("stem").pre_activation is not None
+    assert pair.network.layer("head").pre_activation is None
     graph = compile_step(pair.network, pair.generator, "stem", batch=BATCH, ascent=PLAIN, pre_activation=True)
     after = compile_step(pair.network, pair.generator, "stem", batch=BATCH, ascent=PLAIN)
     assert (graph.manifest.target, after.manifest.target) == ("stem.1", "stem")
