@@ -1,12 +1,13 @@
 # make atlas   set everything up and build the demo atlas
 # make test    set everything up and pass the tests
+# make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench clean
+.PHONY: atlas test lint bench coverage clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -37,6 +38,9 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 	@echo "Setting up $(VENV) with PyTorch and the test tools (once, a few minutes)"
 	@$(PIP) -e '.[test]'
 	@touch $@ $(VENV)/.run
+
+coverage: $(VENV)/.test
+	@$(BIN)/python -m export.coverage
 
 clean:
 	rm -rf build $(VENV)

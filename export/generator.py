@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import onnx_ir as ir
@@ -37,9 +38,13 @@ class Generator:
     def code_dim(self) -> int:
         return self.prior.code_dim
 
+    @cached_property
+    def _read(self) -> ir.Model:
+        return read_model(self.path)
+
     def model(self, batch: int) -> ir.Model:
-        """Read the graph with a static batch and static shapes."""
-        model = read_model(self.path)
+        """A copy of the graph with a static batch and static shapes; the file is read once."""
+        model = self._read.clone()
         set_batch(model, batch)
         return model
 

@@ -10,6 +10,7 @@ import onnx_ir as ir
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from export.errors import ModelError
+from export.passes.checked import check
 
 ASSETS = Path(__file__).parent / "assets"
 
@@ -35,16 +36,20 @@ def read_model(path: Path) -> ir.Model:
     Raises:
         ModelError: missing, empty, corrupt, or not a valid ONNX graph.
     """
-    digest_of(path)
+    if not path.is_file():
+        raise ModelError(f"model file not found: {path}")
     try:
         proto = onnx.load(path)
+    except OSError as error:
+        raise ModelError(f"model file {path} cannot be read: {error.strerror or error}") from error
     except DecodeError as error:
         raise ModelError(f"{path} is not a readable ONNX file; export it again") from error
     if not proto.graph.node:
         raise ModelError(f"{path} is not a readable ONNX file: it holds no graph; export it again")
     try:
-        onnx.checker.check_model(proto)
-        return ir.from_proto(proto)
+        model = ir.from_proto(proto)
+        check(model)
     except (onnx.checker.ValidationError, ValueError, TypeError) as error:
         message = " ".join(str(error).split())[:200]
         raise ModelError(f"{path} is not a valid ONNX model: {message}") from error
+    return model

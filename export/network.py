@@ -60,9 +60,13 @@ class Network:
     def labels(self) -> tuple[str, ...] | None:
         return self.card.labels
 
+    @cached_property
+    def _read(self) -> ir.Model:
+        return read_model(self.path)
+
     def model(self, batch: int) -> ir.Model:
-        """Read the graph with a static batch and static shapes."""
-        model = read_model(self.path)
+        """A copy of the graph with a static batch and static shapes; the file is read once."""
+        model = self._read.clone()
         set_batch(model, batch)
         return model
 

@@ -6,6 +6,8 @@ activation -> [vjp] -> d activation / d code -> [update] -> next code, best-so-f
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx_ir as ir
@@ -25,6 +27,7 @@ from export.manifest import Box, StepGraph, StepManifest
 from export.network import Network
 from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
+from export.passes.checked import check
 from export.passes.constants import fold_constants
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
@@ -130,7 +133,21 @@ def compile_step(
 
 
 def compile_decode(generator: Generator, batch: int) -> bytes:
-    """``code`` (batch, code_dim) -> ``image`` (batch, 3, S, S), canonical and clipped to [0, 1]."""
+    """``code`` (batch, code_dim) -> ``image`` (batch, 3, S, S), canonical and clipped to [0, 1].
+
+    The same for every layer, so the last one is kept.
+    """
+    key = (generator.path, generator.digest, batch)
+    if key not in _DECODES:
+        _DECODES.clear()
+        _DECODES[key] = _compile_decode(generator, batch)
+    return _DECODES[key]
+
+
+_DECODES: dict[tuple[Path, str, int], bytes] = {}
+
+
+def _compile_decode(generator: Generator, batch: int) -> bytes:
     model = _empty("decode")
     code = _input(model.graph, "code", "float32", (batch, generator.code_dim))
     image = _generate(model.graph, generator, batch, code)
@@ -273,7 +290,6 @@ def _finish(model: ir.Model, outputs: dict[str, ir.Value]) -> bytes:
     fold_constants(model)
     CommonSubexpressionEliminationPass()(model)
     RemoveUnusedNodesPass()(model)
-    proto = ir.to_proto(model)
-    onnx.checker.check_model(proto)
-    serialised: bytes = proto.SerializeToString(deterministic=True)
+    check(model)
+    serialised: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return serialised

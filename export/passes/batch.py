@@ -40,7 +40,6 @@ def set_batch(model: ir.Model, batch: int) -> None:
         output.shape = None
     if old is not None and old != batch:
         _respell(graph, old, batch)
-    infer_shapes(model)
     fold_constants(model)
     infer_shapes(model)
 

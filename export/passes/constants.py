@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import onnx_ir as ir
 from onnx.reference import ReferenceEvaluator
 from onnx_ir.passes.common import LiftConstantsToInitializersPass, RemoveUnusedNodesPass
 
-from export.passes.shapes import static_shape
+from export.passes.shapes import infer_node, static_shape
 
 MAX_BYTES = 1 << 28
 _RANDOM = {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
@@ -27,7 +28,11 @@ def constant_of(value: ir.Value | None) -> npt.NDArray[Any] | None:
 def fold_constants(model: ir.Model) -> bool:
     """Replace every node of constants by initializers; Shape of a static tensor counts as constant.
 
-    Ensures: no Constant nodes, no node whose inputs are all initializers; unused nodes are gone.
+    In one sweep: the outputs of every node that stays get their dtype and shape from its inputs first, so that a shape
+    computed from a shape computed from a shape is a constant as well.
+
+    Ensures: no Constant and no CastLike nodes, no node whose inputs are all initializers; unused nodes are gone; shapes
+        are known where they follow from those of the graph's inputs.
 
     Returns:
         Whether anything changed.
@@ -35,8 +40,10 @@ def fold_constants(model: ir.Model) -> bool:
     changed = bool(LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model).modified)
     opset = model.graph.opset_imports.get("", 20)
     for node in list(model.graph):
+        changed |= _spelt_out(node)
         arrays = _evaluate(node, opset)
         if arrays is None:
+            _infer(node, opset)
             continue
         for output, array in zip(node.outputs, arrays, strict=True):
             if not output.name:
@@ -50,6 +57,25 @@ def fold_constants(model: ir.Model) -> bool:
         changed = True
     RemoveUnusedNodesPass()(model)
     return changed
+
+
+def _spelt_out(node: ir.Node) -> bool:
+    """CastLike says its type by example; make it a Cast."""
+    if node.op_type != "CastLike" or node.inputs[1] is None or node.inputs[1].dtype is None:
+        return False
+    to = node.inputs[1].dtype
+    node.op_type = "Cast"
+    node.resize_inputs(1)
+    node.attributes["to"] = ir.AttrInt64("to", int(to))
+    return True
+
+
+def _infer(node: ir.Node, opset: int) -> None:
+    known = all(v is None or v.dtype is not None for v in node.inputs)
+    graphs = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
+    if known and not graphs and node.domain in ("", "ai.onnx"):
+        with contextlib.suppress(onnx.shape_inference.InferenceError, onnx.defs.SchemaError):
+            infer_node(node, opset)
 
 
 def _evaluate(node: ir.Node, opset: int) -> list[npt.NDArray[Any]] | None:

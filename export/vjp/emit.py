@@ -7,14 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 
-from export.passes.constants import constant_of
-from export.passes.shapes import static_shape
-
-SMALL = 64
-"""Constants up to this length are shown to shape inference (axes, shapes, slice bounds, scales)."""
+from export.passes.shapes import infer_node, static_shape
 
 
 class Emitter:
@@ -49,7 +44,7 @@ class Emitter:
         array = np.asarray(array)
         if like is not None and like.dtype is not None:
             array = array.astype(like.dtype.numpy())
-        digest = hashlib.blake2b(array.tobytes()).digest()
+        digest = hashlib.blake2b(np.ascontiguousarray(array).data).digest()
         key = (str(array.dtype), array.shape, digest, owner)
         if key not in self._constants:
             name = self._name("const")
@@ -70,29 +65,12 @@ class Emitter:
         output = node.outputs[0]
         output.name = name
         self.graph.append(node)
-        self._infer(node)
+        infer_node(node, self.opset)
         return output
 
     @property
     def opset(self) -> int:
         return self.graph.opset_imports.get("", 20)
-
-    def _infer(self, node: ir.Node) -> None:
-        schema = onnx.defs.get_schema(node.op_type, self.opset, "")
-        types, data = {}, {}
-        for value in node.inputs:
-            if value is None:
-                continue
-            assert value.dtype is not None, f"{value.name} has no dtype"
-            types[str(value.name)] = onnx.helper.make_tensor_type_proto(int(value.dtype), static_shape(value))
-            array = constant_of(value)
-            if array is not None and array.dtype.kind in "if" and array.size <= SMALL:
-                data[str(value.name)] = onnx.numpy_helper.from_array(array)
-        inferred = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types, data)
-        output = node.outputs[0]
-        tensor = inferred[str(output.name)].tensor_type
-        output.dtype = ir.DataType(tensor.elem_type)
-        output.shape = ir.Shape([d.dim_value for d in tensor.shape.dim])
 
     # the few compositions that many rules share
 

@@ -16,13 +16,16 @@ import export.passes
 from export.errors import ModelError
 from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
+from export.passes.checked import check
 from export.passes.constants import fold_constants
 from export.passes.half import store_as_half
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
 from export.passes.shapes import infer_shapes, static_shape
+from export.passes.widen import widen
+from export.reference import evaluate
 
-TESTED = {"batch", "batchnorm", "constants", "half", "merge", "pads", "shapes"}
+TESTED = {"batch", "batchnorm", "checked", "constants", "half", "merge", "pads", "shapes", "widen"}
 rng = np.random.default_rng(0)
 
 
@@ -150,3 +153,40 @@ def test_merge_wants_every_input_fed() -> None:
     first, second = (parse("y = Relu(x)", inputs="float[2,3,8,8] x") for _ in range(2))
     with pytest.raises(ModelError, match="input 'x' that nothing feeds"):
         merge_into(first.graph, second, "after", {})
+
+
+def test_checking_finds_what_is_not_valid_and_copies_no_weight() -> None:
+    model = parse("y = Conv<pads = [1, 1, 1, 1]>(x, w)", w=floats(2, 3, 3, 3))
+    check(model)
+    weight = model.graph.initializers["w"]
+    weight.const_value = ir.LazyTensor(
+        lambda: pytest.fail("the weight is read"), ir.DataType.FLOAT, ir.Shape((2, 3, 3, 3))
+    )
+    check(model)
+    next(iter(model.graph)).attributes["pads"] = ir.AttrString("pads", "one")
+    with pytest.raises(onnx.checker.ValidationError):
+        check(model)
+
+
+def test_widening_computes_in_float64() -> None:
+    body = "c = Cast<to = 1>(x) r = Resize(c, , s) k = Constant<value = float {3.0}>() y = Mul(r, k)"
+    model = parse(body, s=np.asarray([1, 1, 2, 2], np.float32))
+    fold_constants(model)
+    x = rng.normal(size=(1, 3, 8, 8))
+    widen(model)
+    assert model.graph.initializers["s"].dtype == ir.DataType.FLOAT  # the standard wants it so
+    made = evaluate(model, {"x": x}, double=False)["y"]
+    assert made.dtype == np.float64
+    np.testing.assert_array_equal(made, 3 * x.repeat(2, axis=2).repeat(2, axis=3))
+
+
+def test_a_chain_of_shapes_is_folded_in_one_sweep() -> None:
+    body = (
+        "a = Shape(x) h = Gather(a, two) b = Unsqueeze(h, zero) n = Concat<axis = 0>(one, b, b, c) r = Reshape(x, n) "
+        "s = Shape(r) t = CastLike(r, s) u = Expand(t, s) y = Cast<to = 1>(u)"
+    )
+    constants = {"two": np.asarray(2), "zero": np.asarray([0]), "one": np.asarray([1]), "c": np.asarray([3])}
+    model = parse(body, "float[1,3,8,8] x", **{n: a.astype(np.int64) for n, a in constants.items()})
+    fold_constants(model)
+    assert kinds(model) == ["Reshape", "Cast", "Expand", "Cast"]
+    assert static_shape(model.graph.outputs[0]) == (1, 8, 8, 3)

@@ -1,0 +1,1 @@
+"""Which networks can be differentiated, and how exactly: ``python -m export.coverage``."""
