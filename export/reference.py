@@ -34,7 +34,7 @@ def evaluate(model: ir.Model, feeds: Mapping[str, Array], *, double: bool = True
         model = model.clone()
         widen(model)
         feeds = {n: a.astype(np.float64) if a.dtype.kind == "f" else a for n, a in feeds.items()}
-    evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=[Conv, ConvTranspose, MaxPool, AveragePool, Erf, Gelu])
+    evaluator = ReferenceEvaluator(ir.to_proto(model), new_ops=_OPERATORS)
     outputs: Any = evaluator.run(None, dict(feeds))
     return {name: np.asarray(array) for name, array in zip(evaluator.output_names, outputs, strict=True)}
 
@@ -239,3 +239,13 @@ class Gelu(OpRun):
         if approximate == "tanh":
             return (0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))),)
         return (0.5 * x * (1 + _erf(x / math.sqrt(2))),)
+
+
+class HardSwish(OpRun):
+    """``x clip(x / 6 + 1/2, 0, 1)``; ONNX's own rounds 1/6 to float32."""
+
+    def _run(self, x: Array) -> tuple[Array]:
+        return (x * np.clip(x / 6 + 0.5, 0, 1),)
+
+
+_OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, Erf, Gelu, HardSwish]

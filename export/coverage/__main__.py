@@ -77,7 +77,7 @@ def main(chosen: tuple[str, ...], out: Path, cache: Path, reuse: bool, here: boo
         click.echo(out)
     for line in totals(results):
         click.echo(line)
-    sys.exit(any(r.status == "wrong" for r in results))
+    sys.exit(any(r.status == "wrong" for r in results))  # a failure is a row of the page, a wrong gradient is not
 
 
 def _in_a_process(name: str) -> dict[str, object]:

@@ -74,7 +74,9 @@ def _infer(node: ir.Node, opset: int) -> None:
     known = all(v is None or v.dtype is not None for v in node.inputs)
     graphs = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     if known and not graphs and node.domain in ("", "ai.onnx"):
-        with contextlib.suppress(onnx.shape_inference.InferenceError, onnx.defs.SchemaError):
+        with contextlib.suppress(
+            onnx.shape_inference.InferenceError, onnx.defs.SchemaError, onnx.checker.ValidationError
+        ):
             infer_node(node, opset)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx_ir as ir
 import torch
 from onnx_ir.passes.common import RemoveUnusedNodesPass
@@ -218,6 +219,9 @@ def to_onnx(module: nn.Module, example: torch.Tensor, input_name: str, *, layers
             del node.metadata_props[key]
         node.metadata_props.pop(SCOPES, None)
         node.doc_string = None
+        for name, attribute in node.attributes.items():
+            if attribute.type == ir.AttributeType.FLOAT:  # rounded as a file would, before anything computes with it
+                node.attributes[name] = ir.AttrFloat32(name, float(np.float32(attribute.as_float())))
     return model
 
 

@@ -131,3 +131,43 @@ def mish(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
     t = e.op("Tanh", e.op("Softplus", x))
     slope = e.op("Mul", e.op("Sub", e.const(1.0, like=x), e.op("Mul", t, t)), e.op("Sigmoid", x))
     return e.op("Add", t, e.op("Mul", x, slope))
+
+
+@rule("Celu")
+def celu(s: Site) -> Mapping[int, ir.Value]:
+    """``y = max(x, 0) + min(alpha (e^(x / alpha) - 1), 0)``:  ``dx = g (1 + min(y, 0) / alpha)``."""
+    e, alpha = s.e, s.attribute("alpha", 1.0)
+    if alpha <= 0:
+        raise s.refuse("its alpha is not positive")
+    below = e.mul(e.op("Min", s.y, e.const(0.0, like=s.y)), 1 / alpha)
+    return {0: e.op("Mul", s.g, e.op("Add", below, e.const(1.0, like=s.y)))}
+
+
+@rule("Swish")
+def swish(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x sigmoid(alpha x)``:  ``dx = g (s + alpha y (1 - s))`` with ``s = sigmoid(alpha x)``."""
+    e, alpha = s.e, s.attribute("alpha", 1.0)
+    sigmoid = e.op("Sigmoid", e.mul(s.x, alpha))
+    rest = e.op("Mul", e.mul(s.y, alpha), e.op("Sub", e.const(1.0, like=s.y), sigmoid))
+    return {0: e.op("Mul", s.g, e.op("Add", sigmoid, rest))}
+
+
+@rule("Softsign")
+def softsign(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x / (1 + |x|)``:  ``dx = g / (1 + |x|)^2``."""
+    e = s.e
+    below = e.op("Add", e.op("Abs", s.x), e.const(1.0, like=s.x))
+    return {0: e.op("Div", s.g, e.op("Mul", below, below))}
+
+
+@rule("ThresholdedRelu")
+def thresholded_relu(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x > alpha ? x : 0``:  ``dx = g [x > alpha]``."""
+    return {0: s.e.masked(s.g, s.e.op("Greater", s.x, s.e.const(s.attribute("alpha", 1.0), like=s.x)))}
+
+
+@rule("Shrink")
+def shrink(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x - bias sign x where |x| > lambd, else 0``:  ``dx = g [|x| > lambd]``."""
+    e = s.e
+    return {0: e.masked(s.g, e.op("Greater", e.op("Abs", s.x), e.const(s.attribute("lambd", 0.5), like=s.x)))}

@@ -15,6 +15,7 @@ from export.vjp.emit import Emitter
 from export.vjp.registry import Site, rule, zero_derivative
 
 zero_derivative("Floor", "Ceil", "Round", "Sign", reason="piecewise constant; PyTorch's derivative is zero as well")
+zero_derivative("Hardmax", reason="piecewise constant: 1 at the maximum, 0 elsewhere")
 zero_derivative(
     "Shape", "Size", "ArgMax", "ArgMin", "NonZero", "IsNaN", "IsInf", "Equal", "Less", "LessOrEqual", "Greater",
     "GreaterOrEqual", "And", "Or", "Not", "Xor", "EyeLike", "ConstantOfShape",
@@ -221,3 +222,44 @@ def sin(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
 def cos(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
     """``y = cos x``:  ``dx = -g sin x``."""
     return e.op("Neg", e.op("Sin", x))
+
+
+@unary("Tan")
+def tan(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    """``y = tan x``:  ``dx = g (1 + y^2)``."""
+    return e.op("Add", e.const(1.0, like=y), e.op("Mul", y, y))
+
+
+def _hyperbola(e: Emitter, y: ir.Value, sign: str) -> ir.Value:
+    """``sqrt(1 + y^2)``, with ``sign`` Sub ``sqrt(1 - y^2)``."""
+    return e.op("Sqrt", e.op(sign, e.const(1.0, like=y), e.op("Mul", y, y)))
+
+
+@unary("Sinh")
+def sinh(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    """``y = sinh x``:  ``dx = g cosh x = g sqrt(1 + y^2)``."""
+    return _hyperbola(e, y, "Add")
+
+
+@unary("Cosh")
+def cosh(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    """``y = cosh x``:  ``dx = g sinh x = g y tanh x``."""
+    return e.op("Mul", y, e.op("Tanh", x))
+
+
+@unary("Asin")
+def asin(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    """``y = asin x``:  ``dx = g / sqrt(1 - x^2)``."""
+    return e.op("Reciprocal", _hyperbola(e, x, "Sub"))
+
+
+@unary("Acos")
+def acos(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    """``y = acos x``:  ``dx = -g / sqrt(1 - x^2)``."""
+    return e.op("Neg", e.op("Reciprocal", _hyperbola(e, x, "Sub")))
+
+
+@unary("Atan")
+def atan(e: Emitter, x: ir.Value, y: ir.Value) -> ir.Value:
+    """``y = atan x``:  ``dx = g / (1 + x^2)``."""
+    return e.op("Reciprocal", e.op("Add", e.const(1.0, like=x), e.op("Mul", x, x)))

@@ -94,11 +94,35 @@ def lrn(s: Site) -> Mapping[int, ir.Value]:
 
 @rule("LpNormalization")
 def lp_normalization(s: Site) -> Mapping[int, ir.Value]:
-    """``y = x / |x|_2``:  ``dx = (g - y sum(g y)) / |x|_2`` along the axis."""
-    if s.attribute("p", 2) != 2:
-        raise s.refuse("only p = 2 is supported")
-    e = s.e
+    """``y = x / |x|_p``:  ``dx = (g - u sum(g y)) / |x|_p`` with ``u = y`` for p = 2, ``sign x`` for p = 1.
+
+    Where the norm is 0 the standard defines y as 0, and dx is 0 as well.
+    """
+    e, p = s.e, s.attribute("p", 2)
     axis = s.attribute("axis", -1) % len(s.shape())
-    norm = e.op("Sqrt", e.sum(e.op("Mul", s.x, s.x), [axis]))
+    norm = e.op("Sqrt", e.sum(e.op("Mul", s.x, s.x), [axis])) if p == 2 else e.sum(e.op("Abs", s.x), [axis])
+    some = e.op("Greater", norm, e.const(0.0, like=norm))
+    safe = e.op("Add", norm, e.op("Cast", e.op("Not", some), to=int(norm.dtype or 1)))
     inner = e.sum(e.op("Mul", s.g, s.y), [axis])
-    return {0: e.op("Div", e.op("Sub", s.g, e.op("Mul", s.y, inner)), norm)}
+    along = e.op("Mul", s.y if p == 2 else e.op("Sign", s.x), inner)
+    return {0: e.masked(e.op("Div", e.op("Sub", s.g, along), safe), some)}
+
+
+@rule("RMSNormalization")
+def rms_normalization(s: Site) -> Mapping[int, ir.Value]:
+    """``y = scale n``, ``n = x / r``, ``r^2 = mean x^2 + eps``:  ``dx = (h - n mean(h n)) / r`` with ``h = g scale``"""
+    s.only_input(0)
+    e, rank = s.e, len(s.shape())
+    axes = list(range(s.attribute("axis", -1) % rank, rank))
+    g = e.op("Mul", s.g, s.input(1))
+    r = e.op("Sqrt", e.op("Add", e.mean(e.op("Mul", s.x, s.x), axes), e.const(s.attribute("epsilon", 1e-5), like=s.x)))
+    n = e.op("Div", s.x, r)
+    return {0: e.op("Div", e.op("Sub", g, e.op("Mul", n, e.mean(e.op("Mul", g, n), axes))), r)}
+
+
+@rule("MeanVarianceNormalization")
+def mean_variance_normalization(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x`` standardised over ``axes``; see :func:`_standardised_vjp`."""
+    rank = len(s.shape())
+    axes = sorted(axis % rank for axis in s.attribute("axes", [0, 2, 3]))
+    return {0: _standardised_vjp(s.e, s.x, s.g, axes, 1e-18)}  # the standard adds 1e-9 to the deviation

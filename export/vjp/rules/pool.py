@@ -141,6 +141,42 @@ def _counts(
     return total
 
 
+@rule("LpPool")
+def lp_pool(s: Site) -> Mapping[int, ir.Value]:
+    """``y = (sum |x|^p)^(1/p) over the window``:  ``dx = sign(x) |x|^(p-1) * spread(g y^(1-p))``; 0 where y is 0."""
+    e, kernel = s.e, s.attribute("kernel_shape", [])
+    strides, begin, dilations = window_geometry(s, kernel)
+    _check_last_window(s, strides, begin)
+    assert s.g.dtype is not None
+    ones = np.ones((s.shape()[1], 1, *kernel), s.g.dtype.numpy())
+    g = _lp_outer(s)
+    return {0: _lp_inner(s, conv_input_vjp(e, g, ones, s.shape()[2:], strides, begin, dilations, s.shape()[1]))}
+
+
+@rule("GlobalLpPool")
+def global_lp_pool(s: Site) -> Mapping[int, ir.Value]:
+    """``y = (sum |x|^p)^(1/p) over positions``:  ``dx = g sign(x) |x|^(p-1) y^(1-p)``; 0 where y is 0."""
+    return {0: _lp_inner(s, _lp_outer(s))}
+
+
+def _lp_outer(s: Site) -> ir.Value:
+    """``g y^(1-p)``; y is kept at 1 where it is 0, where the other factor is 0."""
+    e, p = s.e, s.attribute("p", 2)
+    if p == 1:
+        return s.g
+    safe = e.op("Add", s.y, e.op("Cast", e.op("Equal", s.y, e.const(0.0, like=s.y)), to=int(s.y.dtype or 1)))
+    return e.op("Div", s.g, safe if p == 2 else e.op("Pow", safe, e.const(float(p - 1), like=safe)))
+
+
+def _lp_inner(s: Site, spread: ir.Value) -> ir.Value:
+    """``sign(x) |x|^(p-1) spread``."""
+    e, p = s.e, s.attribute("p", 2)
+    if p == 2:
+        return e.op("Mul", s.x, spread)
+    sign = e.op("Mul", e.op("Sign", s.x), spread)
+    return sign if p == 1 else e.op("Mul", sign, e.op("Pow", e.op("Abs", s.x), e.const(float(p - 1), like=s.x)))
+
+
 @rule("GlobalAveragePool")
 def global_average_pool(s: Site) -> Mapping[int, ir.Value]:
     """``y = mean over positions``:  ``dx = g / positions`` everywhere."""

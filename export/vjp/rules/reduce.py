@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
+import numpy as np
 import onnx_ir as ir
 
 from export.vjp.emit import shape_of
@@ -54,6 +55,22 @@ def reduce_l2(s: Site) -> Mapping[int, ir.Value]:
     zero = e.const(0.0, like=y)
     safe = e.op("Where", e.op("Greater", y, zero), y, e.const(1.0, like=y))
     return {0: e.op("Mul", e.op("Div", _kept(s, s.g)[0], safe), s.x)}
+
+
+@rule("ReduceLogSum")
+def reduce_log_sum(s: Site) -> Mapping[int, ir.Value]:
+    """``y = log sum x``:  ``dx = g e^-y`` everywhere."""
+    e = s.e
+    return {0: _kept(s, e.op("Mul", s.g, e.op("Exp", e.op("Neg", s.y))))[0]}
+
+
+@rule("CumSum")
+def cum_sum(s: Site) -> Mapping[int, ir.Value]:
+    """``y = running sum of x``:  dx is the running sum of g from the other end."""
+    axis = s.ints(1)
+    assert axis is not None
+    asked = {"exclusive": s.attribute("exclusive", 0), "reverse": 1 - s.attribute("reverse", 0)}
+    return {0: s.e.op("CumSum", s.g, s.e.const(np.asarray(axis[0] % len(s.shape()), np.int64)), **asked)}
 
 
 @rule("ReduceLogSumExp")

@@ -44,14 +44,19 @@ def resize(s: Site) -> Mapping[int, ir.Value]:
 
 def _scales(s: Site) -> dict[int, float]:
     """Axis -> scale as given, which need not be the ratio of the sizes; empty where only the sizes matter."""
-    if not s.has(2) or s.attribute("coordinate_transformation_mode", "half_pixel") == "align_corners":
+    if not s.has(2):
         return {}
     given = constant_of(s.input(2))
     if given is None:
         raise s.refuse("its scales are computed at run time")
-    rank = len(s.shape())
+    shape, rank = s.shape(), len(s.shape())
     axes = s.attribute("axes", list(range(rank)))
-    return {axis % rank: float(scale) for axis, scale in zip(axes, given.reshape(-1), strict=False)}
+    scales = {axis % rank: float(scale) for axis, scale in zip(axes, given.reshape(-1), strict=False)}
+    if s.attribute("coordinate_transformation_mode", "half_pixel") != "align_corners":
+        return scales
+    if any(abs(scale * shape[axis] - round(scale * shape[axis])) > 1e-3 for axis, scale in scales.items()):
+        raise s.refuse("its scales with 'align_corners' lead to no whole size, where runtimes disagree; give sizes")
+    return {}
 
 
 def _is_block(matrix: npt.NDArray[Any]) -> bool:
@@ -78,10 +83,10 @@ def _matrix(s: Site, size: int, to: int, scale: float | None) -> npt.NDArray[Any
     graph = onnx.helper.make_graph(
         [onnx.helper.make_node("Resize", names, ["y"], **attributes)],
         "resize",
-        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [size, size])],
-        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [size, to])],
+        [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, [size, size])],
+        [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.DOUBLE, [size, to])],
         [onnx.numpy_helper.from_array(target, "target")],
     )
     model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 19)])
-    outputs: Any = ReferenceEvaluator(model).run(None, {"x": np.eye(size, dtype=np.float32)})
+    outputs: Any = ReferenceEvaluator(model).run(None, {"x": np.eye(size)})
     return np.asarray(outputs[0], np.float64).T

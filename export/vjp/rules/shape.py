@@ -164,16 +164,24 @@ def gather(s: Site) -> Mapping[int, ir.Value]:
 @rule("GatherElements")
 def gather_elements(s: Site) -> Mapping[int, ir.Value]:
     """``y[..i..] = x[..index[..i..]..]``:  g summed where the index points, by comparison with every position."""
-    e, shape = s.e, s.shape()
-    axis, rank = s.attribute("axis", 0) % len(shape), len(shape)
-    out = s.shape(1)
+    return {0: _summed_at(s, s.input(1), s.attribute("axis", 0) % len(s.shape()))}
+
+
+@rule("TopK")
+def top_k(s: Site) -> Mapping[int, ir.Value]:
+    """``y, index = the k largest of x``:  g put back where the index points."""
+    return {0: _summed_at(s, s.node.outputs[1], s.attribute("axis", -1) % len(s.shape()))}
+
+
+def _summed_at(s: Site, where: ir.Value, axis: int) -> ir.Value:
+    e, shape, out, rank = s.e, s.shape(), shape_of(where), len(s.shape())
     wide = (*out[:axis], 1, *out[axis:])
     positions = np.arange(shape[axis]).reshape(*[1] * axis, shape[axis], *[1] * (rank - axis))
-    index = e.op("Mod", e.reshape(s.input(1), wide), e.const(np.asarray(shape[axis]), like=s.input(1)))
-    hit = e.op("Equal", index, e.const(positions, like=s.input(1)))
+    index = e.op("Mod", e.reshape(where, wide), e.const(np.asarray(shape[axis]), like=where))
+    hit = e.op("Equal", index, e.const(positions, like=where))
     summed = e.sum(e.masked(e.reshape(s.g, wide), hit), [axis + 1], keepdims=False)
     have = shape_of(summed)
-    return {0: e.pad(summed, [0] * rank, [want - n for want, n in zip(shape, have, strict=True)])}
+    return e.pad(summed, [0] * rank, [want - n for want, n in zip(shape, have, strict=True)])
 
 
 @rule("Tile")
@@ -201,18 +209,73 @@ def depth_to_space(s: Site) -> Mapping[int, ir.Value]:
 @rule("SpaceToDepth")
 def space_to_depth(s: Site) -> Mapping[int, ir.Value]:
     """``y = blocks of positions moved to channels``:  the same elements moved back."""
-    return {0: s.e.op("DepthToSpace", s.g, blocksize=s.attribute("blocksize", 1), mode="DCR")}
+    mode = s.attribute("mode", "DCR")  # an attribute since opset 28
+    return {0: s.e.op("DepthToSpace", s.g, blocksize=s.attribute("blocksize", 1), mode=mode)}
 
 
 @rule("GatherND")
 def gather_nd(s: Site) -> Mapping[int, ir.Value]:
     """``y[i.., r..] = x[index[i..], r..]``:  g summed into the positions it came from; constant indices."""
     e, shape, indices = s.e, s.shape(), constant_of(s.input(1))
-    if indices is None or s.attribute("batch_dims", 0):
-        raise s.refuse("only constant indices without batch axes are supported")
+    if indices is None:
+        raise s.refuse("only constant indices are supported")
+    batch = indices.shape[: s.attribute("batch_dims", 0)]
+    if batch:  # the batch axes' own positions, in front of each index
+        own = np.moveaxis(np.indices(batch), 0, -1).reshape(*batch, *[1] * (indices.ndim - len(batch) - 1), len(batch))
+        own = np.broadcast_to(own, (*indices.shape[:-1], len(batch)))
+        indices = np.concatenate([own, indices], axis=-1)
     depth = indices.shape[-1]
     picked = indices.reshape(-1, depth) % np.asarray(shape[:depth])
     flat = np.ravel_multi_index(tuple(picked.T), shape[:depth])
     size = int(np.prod(shape[:depth]))
     g = e.reshape(s.g, (len(flat), *shape[depth:]))
     return {0: e.reshape(scattered(e, g, 0, flat, size), shape)}
+
+
+@rule("ScatterElements", "ScatterND")
+def scatter(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x, at constant indices u``:  ``dx = g``, 0 there; ``du = g`` taken there. What is added leaves dx at g."""
+    e, shape, indices = s.e, s.shape(), constant_of(s.input(1))
+    reduction = s.attribute("reduction", "none")
+    if indices is None or reduction not in ("none", "add"):
+        raise s.refuse("only constant indices that replace or add are supported")
+    size = int(np.prod(shape))
+    positions = np.arange(size).reshape(shape)
+    if s.node.op_type == "ScatterND":
+        depth = indices.shape[-1]
+        taken = positions[tuple(np.moveaxis(indices % np.asarray(shape[:depth]), -1, 0))]
+    else:
+        axis = s.attribute("axis", 0) % len(shape)
+        grid = list(np.indices(indices.shape))
+        grid[axis] = indices % shape[axis]
+        taken = positions[tuple(grid)]
+    if reduction == "none" and len(np.unique(taken)) != taken.size:
+        raise s.refuse("two of its indices are equal, and which one counts is not defined")
+    made = {0: s.g}
+    if reduction == "none" and s.wanted[0]:
+        kept = np.ones(size)
+        kept[taken.reshape(-1)] = 0
+        made[0] = e.op("Mul", s.g, e.const(kept.reshape(shape), like=s.g))
+    if s.wanted[2]:
+        made[2] = e.op("Gather", e.reshape(s.g, (size,)), e.const(taken.astype(np.int64)))
+    return made
+
+
+@rule("Trilu")
+def trilu(s: Site) -> Mapping[int, ir.Value]:
+    """``y = x on one side of a diagonal, else 0``:  ``dx = g`` there."""
+    offset = s.ints(1, [0])
+    assert offset is not None
+    side = np.triu if s.attribute("upper", 1) else np.tril
+    return {0: s.e.op("Mul", s.g, s.e.const(side(np.ones(s.shape()[-2:]), offset[0]), like=s.g))}
+
+
+@rule("CenterCropPad")
+def center_crop_pad(s: Site) -> Mapping[int, ir.Value]:
+    """``y = the middle of x, or x in the middle of zeros``:  g padded or cropped alike."""
+    before, after = [], []
+    for n, to in zip(s.shape(), shape_of(s.y), strict=True):
+        first = (to - n) // 2 if to >= n else -((n - to) // 2)
+        before.append(-first)
+        after.append(n - to + first)
+    return {0: s.e.pad(s.g, before, after)}

@@ -40,9 +40,17 @@ BINARY = {"a": (2, 1, 4), "b": (3, 1)}
 ELEMENTWISE = [
     *(Case(op, f"y = {op}(x)", K) for op in (
         "Relu", "LeakyRelu", "Sigmoid", "Tanh", "Exp", "Neg", "Abs", "HardSigmoid", "HardSwish", "Softplus",
-        "Elu", "Selu", "Mish", "Sin", "Cos", "Identity", "Dropout",
+        "Elu", "Selu", "Mish", "Sin", "Cos", "Identity", "Dropout", "Celu", "Softsign", "Atan", "Sinh", "Cosh",
+        "ThresholdedRelu",
     )),
     *(Case(op, f"y = {op}(x)", {"x": (3, 4)}, positive=True) for op in ("Log", "Sqrt", "Reciprocal")),
+    Case("Swish", "y = Swish(x)", K, opset=24),
+    Case("Swish", "y = Swish<alpha = 1.7>(x)", K, opset=24),
+    Case("Celu", "y = Celu<alpha = 0.6>(x)", K),
+    Case("ThresholdedRelu", "y = ThresholdedRelu<alpha = -0.3>(x)", K),
+    Case("Shrink", "y = Shrink(x)", {"x": apart(3, 4) + 0.05}),
+    Case("Shrink", "y = Shrink<lambd = 0.4, bias = 0.7>(x)", K),
+    *(Case(op, f"y = {op}(x)", {"x": np.linspace(-0.9, 0.9, 12).reshape(3, 4)}) for op in ("Asin", "Acos", "Tan")),
     Case("Erf", "y = Erf(x)", K, runtime=0.01),
     Case("Gelu", "y = Gelu(x)", K, runtime=0.01),
     Case("LeakyRelu", "y = LeakyRelu<alpha = 0.3>(x)", K),
@@ -105,6 +113,15 @@ REDUCE = [
         )
         for keep, axes in ((1, ", k"), (0, ", k"), (1, ""))
     ),
+    *(
+        Case("ReduceLogSum", f"y = ReduceLogSum<keepdims = {keep}>(x{axes})", R, {"k": ints(-1, 0)} if axes else {},
+             positive=True)
+        for keep, axes in ((1, ", k"), (0, ", k"), (1, ""))
+    ),
+    *(
+        Case("CumSum", f"y = CumSum<exclusive = {i}, reverse = {j}>(x, k)", R, {"k": np.asarray(axis)})
+        for i, j, axis in ((0, 0, 1), (1, 0, -1), (0, 1, 0), (1, 1, 2))
+    ),
     Case("ReduceSum", "y = ReduceSum<noop_with_empty_axes = 1>(x)", R),
     *(
         Case("ReduceProd", f"y = ReduceProd<keepdims = {keep}>(x, k)",  # no, one and two zeros in a product
@@ -139,6 +156,13 @@ NORM = [
     Case("GroupNormalization", "y = GroupNormalization<num_groups = 4, epsilon = 0.1>(x, s, b)", {"x": (2, 4, 3)}, C,
          opset=21, runtime=0.01),
     Case("LpNormalization", "y = LpNormalization<axis = 1>(x)", R),
+    Case("LpNormalization", "y = LpNormalization<axis = 1, p = 1>(x)", {"x": apart(2, 3, 4)},
+         runtime=0.01),  # the reference leaves out the absolute value
+    Case("RMSNormalization", "y = RMSNormalization(x, s)", R, C, opset=23),
+    Case("RMSNormalization", "y = RMSNormalization<axis = 1, epsilon = 0.1>(x, s)", R, {"s": F(size=(3, 4))}, opset=23),
+    Case("MeanVarianceNormalization", "y = MeanVarianceNormalization<axes = [0, 2, 3]>(x)", {"x": (2, 4, 3, 3)},
+         runtime=0.01),
+    Case("MeanVarianceNormalization", "y = MeanVarianceNormalization<axes = [-1, 1]>(x)", R, runtime=0.01),
 ]  # fmt: skip
 S = {"x": (3, 4, 5)}
 SHAPE = [
@@ -189,11 +213,43 @@ SHAPE = [
     Case("Gather", "y = Gather<axis = -1>(x, i)", S, feeds={"i": np.asarray(-2)}),
     Case("Gather", "y = Gather<axis = 2>(x, i)", S, feeds={"i": np.asarray([1, 1, 0], np.int32)}),
     Case("GatherND", "y = GatherND(x, i)", S, {"i": np.asarray([[[1, 0], [-1, 3]], [[1, 0], [0, 2]]])}),
+    *(Case("GatherND", "y = GatherND<batch_dims = 1>(x, i)", S, {"i": np.asarray(i)})
+      for i in ([[2], [-1], [2]], [[[0, 1], [0, 1]], [[3, -1], [2, 2]], [[0, 0], [0, 1]]])),
+    Case("GatherND", "y = GatherND<batch_dims = 2>(x, i)", {"x": (2, 3, 4)}, {"i": rng.integers(-4, 4, (2, 3, 1))}),
+    *(
+        Case("TopK", f"y, i = TopK<axis = {axis}, largest = {large}>(x, k)", {"x": apart(3, 4, 5)}, {"k": ints(2)})
+        for axis, large in ((-1, 1), (1, 0), (0, 1))
+    ),
+    *(
+        Case("ScatterElements", f'y = ScatterElements<axis = {axis}, reduction = "{how}">(x, i, u)',
+             S | {"u": np.shape(i)}, {"i": np.asarray(i)})
+        for axis, how, i in ((1, "none", [[[0, 3], [-2, 1]]]), (-1, "none", [[[4, 0]], [[-2, 1]]]),
+                             (0, "add", [[[1, 1], [-2, 0]], [[1, 2], [0, 0]]]))
+    ),
+    Case(
+        "ScatterElements", "y = ScatterElements(k, i, x)", {"x": (1, 2)}, {"i": ints(2, 0)[None], "k": F(size=(3, 4))}
+    ),
+    *(
+        Case("ScatterND", f'y = ScatterND<reduction = "{how}">(x, i, u)', S | {"u": shape}, {"i": np.asarray(i)})
+        for how, i, shape in (("none", [[2], [-3]], (2, 4, 5)), ("none", [[[0, 1, 2], [-1, -1, -1]]], (1, 2)),
+                              ("add", [[1, 2], [1, 2], [0, 3]], (3, 5)))
+    ),
+    Case("ScatterND", "y = ScatterND(x, i, k)", S, {"i": ints(1, 0)[None], "k": F(size=(1, 5))}),
+    *(
+        Case("Trilu", f"y = Trilu<upper = {upper}>(x{k})", S, {"k": np.asarray(-1)} if k else {})
+        for upper, k in ((1, ""), (0, ", k"))
+    ),
+    Case("CenterCropPad", "y = CenterCropPad(x, t)", {"x": (5, 4, 7)}, {"t": ints(2, 7, 7)}),
+    Case("CenterCropPad", "y = CenterCropPad<axes = [-1, 0]>(x, t)", {"x": (5, 4, 7)}, {"t": ints(10, 4)}),
     Case("Tile", "y = Tile(x, r)", S, {"r": ints(2, 1, 3)}),
     *(
         Case("DepthToSpace", f'y = DepthToSpace<blocksize = 2, mode = "{m}">(x)', {"x": (2, 8, 3, 2)})
         for m in ("DCR", "CRD")
     ),
     Case("SpaceToDepth", "y = SpaceToDepth<blocksize = 2>(x)", {"x": (2, 3, 4, 6)}),
+    *(
+        Case("SpaceToDepth", f'y = SpaceToDepth<blocksize = 2, mode = "{m}">(x)', {"x": (2, 3, 4, 6)}, opset=28)
+        for m in ("DCR", "CRD")
+    ),
 ]  # fmt: skip
 CASES = [*WINDOWS, *LINEAR, *ELEMENTWISE, *REDUCE, *NORM, *SHAPE]
