@@ -248,4 +248,21 @@ class HardSwish(OpRun):
         return (x * np.clip(x / 6 + 0.5, 0, 1),)
 
 
-_OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, Erf, Gelu, HardSwish]
+class Pad(OpRun):
+    """Negative amounts crop; ONNX's own refuses them."""
+
+    def _run(
+        self, x: Array, pads: Array, fill: Array | None = None, axes: Array | None = None, mode: Any = None
+    ) -> tuple[Array]:
+        chosen = list(range(x.ndim)) if axes is None else [int(a) % x.ndim for a in axes]
+        widths = [(0, 0)] * x.ndim
+        for i, axis in enumerate(chosen):
+            widths[axis] = int(pads[i]), int(pads[len(chosen) + i])
+        inside = tuple(slice(max(0, -b), n - max(0, -a)) for (b, a), n in zip(widths, x.shape, strict=True))
+        grown = [(max(0, b), max(0, a)) for b, a in widths]
+        if mode in (None, "constant"):
+            return (np.pad(x[inside], grown, constant_values=0 if fill is None else np.asarray(fill).item()),)
+        return (np.pad(x[inside], grown, mode=mode),)
+
+
+_OPERATORS = [Conv, ConvTranspose, MaxPool, AveragePool, Erf, Gelu, HardSwish, Pad]

@@ -11,24 +11,18 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
-from onnx_ir.passes.common import (
-    CommonSubexpressionEliminationPass,
-    IdentityEliminationPass,
-    RemoveUnusedNodesPass,
-    TopologicalSortPass,
-)
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.cards import GeneratorOutput, NetworkInput
 from export.cone import narrow, needed_region
 from export.cone.regions import Region, Span, shape_of, whole
 from export.errors import ModelError
 from export.generator import Generator
+from export.gradient import clean
 from export.manifest import Box, StepGraph, StepManifest
 from export.network import Network
 from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
-from export.passes.checked import check
-from export.passes.constants import fold_constants
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
 from export.passes.shapes import infer_shapes, static_shape
@@ -275,21 +269,13 @@ def _select(e: Emitter, layer: ir.Value, unit: ir.Value, position: tuple[int, in
 
 
 def _finish(model: ir.Model, outputs: dict[str, ir.Value]) -> bytes:
-    """Name the outputs, clean up, check, serialise.
-
-    Equal initializers are not merged: a Conv and a ConvTranspose that share one give wrong results under OpenVINO.
-    """
+    """Name the outputs, clean up, serialise."""
     graph = model.graph
     e = Emitter(graph, prefix="output")
     for name, value in outputs.items():
         out = e.op("Identity", value) if value.is_graph_input() or value.is_graph_output() else value
         out.name = name
         graph.outputs.append(out)
-    TopologicalSortPass()(model)
-    IdentityEliminationPass()(model)
-    fold_constants(model)
-    CommonSubexpressionEliminationPass()(model)
-    RemoveUnusedNodesPass()(model)
-    check(model)
+    clean(model)
     serialised: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return serialised

@@ -46,8 +46,8 @@ def infer_node(node: ir.Node, opset: int) -> None:
                 data[str(value.name)] = onnx.numpy_helper.from_array(array)
     inferred = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types, data)
     for output in node.outputs:
-        if output.name not in inferred:
-            continue
+        if output.name not in inferred or not inferred[str(output.name)].HasField("tensor_type"):
+            continue  # a sequence has no dtype
         tensor_type = inferred[str(output.name)].tensor_type
         output.dtype = ir.DataType(tensor_type.elem_type)
         if tensor_type.HasField("shape"):

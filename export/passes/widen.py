@@ -27,7 +27,7 @@ def widen(model: ir.Model) -> None:
     for value in graph.initializers.values():
         if value.dtype in _NARROW and value not in kept and value.const_value is not None:
             value.const_value = ir.tensor(value.const_value.numpy().astype(np.float64), name=value.name)
-            value.dtype = ir.DataType.DOUBLE
+            value.type = ir.TensorType(ir.DataType.DOUBLE)
     for node in graph:
         for name, attribute in node.attributes.items():
             if attribute.type == ir.AttributeType.INT and name == "to" and attribute.as_int() in _NARROW:
@@ -37,4 +37,4 @@ def widen(model: ir.Model) -> None:
                 node.attributes[name] = ir.AttrTensor(name, tensor)
     for value in (*graph.inputs, *(v for node in graph for v in node.outputs)):
         if value.dtype in _NARROW:
-            value.dtype = ir.DataType.DOUBLE
+            value.type = ir.TensorType(ir.DataType.DOUBLE)  # a new one: values and clones of a model share theirs

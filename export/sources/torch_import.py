@@ -246,7 +246,9 @@ def _pool(node: ir.Node, x: Tensor) -> Tensor:
 
 @_operator("BatchNormalization")
 def _batch_norm(node: ir.Node, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    return F.batch_norm(x, mean, var, scale, bias, eps=_get(node, "epsilon", 1e-5))
+    # not F.batch_norm: for one image and a transposed gradient, PyTorch 2.14's derivative of it is wrong on the CPU
+    scale, bias, mean, var = (v.reshape(-1, *[1] * (x.ndim - 2)) for v in (scale, bias, mean, var))
+    return (x - mean) / torch.sqrt(var + _get(node, "epsilon", 1e-5)) * scale + bias
 
 
 @_operator("LayerNormalization")

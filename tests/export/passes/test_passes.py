@@ -16,6 +16,7 @@ import export.passes
 from export.errors import ModelError
 from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
+from export.passes.branches import decide_branches
 from export.passes.checked import check
 from export.passes.constants import fold_constants
 from export.passes.half import store_as_half
@@ -25,7 +26,7 @@ from export.passes.shapes import infer_shapes, static_shape
 from export.passes.widen import widen
 from export.reference import evaluate
 
-TESTED = {"batch", "batchnorm", "checked", "constants", "half", "merge", "pads", "shapes", "widen"}
+TESTED = {"batch", "batchnorm", "branches", "checked", "constants", "half", "merge", "pads", "shapes", "widen"}
 rng = np.random.default_rng(0)
 
 
@@ -190,3 +191,36 @@ def test_a_chain_of_shapes_is_folded_in_one_sweep() -> None:
     fold_constants(model)
     assert kinds(model) == ["Reshape", "Cast", "Expand", "Cast"]
     assert static_shape(model.graph.outputs[0]) == (1, 8, 8, 3)
+
+
+@pytest.mark.parametrize("taken", [True, False])
+def test_decided_branches_are_inlined_and_others_stay(taken: bool) -> None:
+    """Both branches use the same names, capture a tensor, and one holds an If of its own."""
+    inner = """If (decided) <then_branch = it () => (float[2,3,8,8] u) { v = Neg(x) u = Exp(v) },
+        else_branch = ie () => (float[2,3,8,8] u) { u = Identity(x) }>"""
+    branches = f"""then_branch = t () => (float[2,3,8,8] u) {{ v = {inner} u = Add(v, w) }},
+        else_branch = e () => (float[2,3,8,8] u) {{ v = Mul(x, x) u = Identity(w) }}"""
+    body = f"""r = If (decided) <{branches}> o = If (decided) <{branches}>
+        m = ReduceMax<keepdims = 0>(x) b = Greater(m, m)
+        z = If (b) <then_branch = t () => (float[2,3,8,8] u) {{ u = Neg(r) }},
+        else_branch = e () => (float[2,3,8,8] u) {{ u = Exp(r) }}> y = Sub(z, o)"""
+    model = parse(body, "float[2,3,8,8] x", decided=np.asarray(taken), w=floats(2, 3, 8, 8))
+    x = floats(2, 3, 8, 8)
+    unchanged_by(model, decide_branches, x)
+    assert kinds(model).count("If") == (3 if taken else 1)
+    if taken:
+        unchanged_by(model, decide_branches, x)
+        assert kinds(model).count("If") == 1
+    assert not decide_branches(model)
+
+
+def test_widening_a_clone_leaves_the_model_as_it_is() -> None:
+    """Values and clones share their type; all of those that share one are widened."""
+    model = parse("z = Mul(x, a) y = Add(z, b)", "float[2,3,8,8] x", a=floats(3, 1, 1), b=floats(3, 1, 1))
+    first, second = model.graph.initializers.values()
+    second.type = first.type
+    clone = model.clone()
+    widen(clone)
+    arrays = [v.const_value.numpy() for v in clone.graph.initializers.values() if v.const_value is not None]
+    assert [a.dtype for a in arrays] == [np.float64, np.float64]
+    assert {v.dtype for v in (*model.graph.inputs, *model.graph.initializers.values())} == {ir.DataType.FLOAT}
