@@ -283,8 +283,13 @@ def test_interrupting_is_clean_and_the_build_can_be_resumed(tmp_path: Path) -> N
         deadline = time.monotonic() + 60
         while not list((tmp_path / "out").rglob("0*.json")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        for _ in range(5):  # a person presses again: Python drops an interrupt that falls into a destructor
+            process.send_signal(signal.SIGINT)
+            try:
+                _, err = process.communicate(timeout=2)
+                break
+            except subprocess.TimeoutExpired:
+                continue
     assert process.returncode == 130
     assert err.strip() == "interrupted; run the same command again to resume"
     assert list((tmp_path / "out").rglob("*.tmp")) == []
