@@ -52,7 +52,7 @@ def versions() -> str:
 @click.option("--here", is_flag=True, hidden=True)
 def main(chosen: tuple[str, ...], out: Path, cache: Path, reuse: bool, here: bool) -> None:
     """Measure the networks; exit 1 when a gradient is wrong."""
-    from export.coverage.measure import Result, measure
+    from export.coverage.measure import Result, judge, measure
 
     if here:
         click.echo(json.dumps(measure(chosen[0]).to_dict()))
@@ -68,6 +68,7 @@ def main(chosen: tuple[str, ...], out: Path, cache: Path, reuse: bool, here: boo
             record = {"compiler": digest, "result": _in_a_process(name)}
             kept.write_text(json.dumps(record))
         result = Result(**record["result"])
+        judge(result)
         results.append(result)
         error = "" if result.error_64 is None else f" {result.error_64:.0e}"
         click.echo(f"{number}/{len(names)} {name}: {result.status}{error} {result.reason}")

@@ -32,7 +32,8 @@ from export.vjp import append_gradient
 
 EXACT_64, EXACT_32 = 1e-9, 1e-4
 MODULE_64 = 1e-4
-"""Of the float64 gradient against the module's, which differs by constants that the exporter rounds."""
+"""Of the float64 gradient against the module's, which differs by constants that the exporter rounds to float32; where
+rounding everything moves PyTorch's own gradient by more, that much."""
 NUM_IMAGES = 5
 """Images tried until one crosses no kink in float32."""
 MAX_PROTO_BYTES = 1_800_000_000
@@ -174,7 +175,7 @@ def _measure(result: Result) -> None:
     set_batch(forward, 1)
     of = str(forward.graph.outputs[0].name)
     result.error_64 = relative(made, autograd_of(forward, of, "image", {"image": feeds["image"]}, feeds["cotangent"]))
-    _judge(result)
+    judge(result)
 
 
 def _example(module: nn.Module, side: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -206,15 +207,17 @@ def _float32(result: Result, module: nn.Module, model: ir.Model, side: int) -> N
             return
 
 
-def _judge(result: Result) -> None:
-    assert result.error_64 is not None
-    assert result.module_64 is not None
-    result.status = "wrong"
+def judge(result: Result) -> None:
+    """Set the verdict that follows from the errors; a network that could not be measured keeps its own."""
+    if result.error_64 is None or result.module_64 is None:
+        return
+    rounding = result.torch_32 or 0.0  # what rounding everything to float32 does to PyTorch's gradient
+    result.status, result.reason = "wrong", ""
     if not result.error_64 <= EXACT_64:
         result.reason = f"in float64 it is off by {result.error_64:.1e}"
-    elif not result.module_64 <= MODULE_64:
+    elif not result.module_64 <= max(MODULE_64, rounding):
         result.reason = f"in float64 it is off the module's by {result.module_64:.1e}"
-    elif result.error_32 is not None and not result.error_32 <= max(EXACT_32, 10 * (result.torch_32 or 0.0)):
+    elif result.error_32 is not None and not result.error_32 <= max(EXACT_32, 10 * rounding):
         result.reason = f"in float32 it is off by {result.error_32:.1e}"
     else:
         result.status = "exact"

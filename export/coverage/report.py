@@ -15,7 +15,8 @@ the statistics of a pass over noise, moved at random.
 
 - **float64**: relative L2 error of the gradient graph, evaluated in float64, against autograd in float64: PyTorch runs
   and differentiates the exported graph, operator by operator; 1e-9 is allowed. In brackets against the PyTorch module,
-  whose constants the exporter rounds to float32 in places; 1e-4 is allowed.
+  whose constants the exporter rounds to float32 in places; 1e-4 is allowed, or what rounding everything to float32 does
+  to PyTorch's own gradient.
 - **float32**: that of the float32 graph under ONNX Runtime against the module in float64, and of PyTorch's own float32
   gradient. Above 1e-4 it is ReLUs and maxima that rounding puts on the other side of their kink, in PyTorch as here.
   The best of up to five images; 1e-4 or ten times PyTorch's error is allowed.
