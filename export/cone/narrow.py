@@ -53,7 +53,7 @@ def narrow(graph: ir.Graph, of: ir.Value, region: Region, source: ir.Value) -> R
             _apply(node, plan, cropper)
     left = cropper.have.get(of)
     if left is not None and left != region:  # the cone ended above the last node, which computes more than asked
-        last = cropper.crop(of, region, after=True)
+        last = cropper.crop(of, region)
         graph.outputs[graph.outputs.index(of)] = last
         of.name, last.name = f"{of.name}/whole", of.name
     return seen
@@ -119,7 +119,7 @@ class _Cropper:
         self.have: dict[ir.Value, Region] = {}
         self._cut: dict[tuple[ir.Value, Region], ir.Value] = {}
 
-    def crop(self, value: ir.Value, need: Region, *, before: ir.Node | None = None, after: bool = False) -> ir.Value:
+    def crop(self, value: ir.Value, need: Region, *, before: ir.Node | None = None) -> ir.Value:
         """``need`` of ``value``, in the coordinates of what it was; a new value unless it holds just that."""
         have = self.have.get(value)
         if have is None:

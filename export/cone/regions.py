@@ -8,7 +8,7 @@ from typing import Any
 
 import onnx_ir as ir
 
-from export.passes.shapes import static_shape
+from export.passes.shapes import shape_of as shape_of
 
 Span = tuple[int, int]
 """First index and one past the last, along one axis."""
@@ -35,12 +35,6 @@ class Narrowing:
 
 Rule = Callable[[ir.Node, Region], Narrowing | None]
 """``(node, region of its first output)`` -> how; None when the node must compute everything."""
-
-
-def shape_of(value: ir.Value | None) -> tuple[int, ...]:
-    shape = static_shape(value) if value is not None else None
-    assert shape is not None, f"{value.name if value else None} has no static shape"
-    return shape
 
 
 def whole(shape: Iterable[int]) -> Region:

@@ -60,3 +60,10 @@ def static_shape(value: ir.Value) -> tuple[int, ...] | None:
     if value.shape is None or not value.shape.is_static():
         return None
     return tuple(int(d) for d in value.shape)  # type: ignore[arg-type]
+
+
+def shape_of(value: ir.Value | None) -> tuple[int, ...]:
+    """The static shape of a value that has one; callers have made sure."""
+    shape = static_shape(value) if value is not None else None
+    assert shape is not None, f"{value.name if value else None} has no static shape"
+    return shape

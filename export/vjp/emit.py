@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
-from export.passes.shapes import infer_node, static_shape
+from export.passes.shapes import infer_node
+from export.passes.shapes import shape_of as shape_of
 
 
 class Emitter:
@@ -121,10 +122,3 @@ def _names(graph: ir.Graph, prefix: str) -> set[str]:
     for node in graph:
         names += [node.name, *(v.name for v in node.outputs)]
     return {name for name in names if name is not None and name.startswith(prefix)}
-
-
-def shape_of(value: ir.Value) -> tuple[int, ...]:
-    """The static shape; every value on a differentiated path has one (the walk checks)."""
-    shape = static_shape(value)
-    assert shape is not None, f"{value.name} has no static shape"
-    return shape
