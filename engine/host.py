@@ -7,8 +7,9 @@ reads one set and writes the other: nothing is allocated or copied between steps
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, fields
 from typing import Any, Protocol
 
 import numpy as np
@@ -48,9 +49,16 @@ class HostModel(Protocol):
 
 
 class HostRunner:
-    """A :class:`~engine.protocol.Runner` over two host models; every slot starts idle (unit 0, zero code)."""
+    """A :class:`~engine.protocol.Runner` over two host models; every slot starts idle (unit 0, zero code).
 
-    def __init__(self, runtime: str, manifest: StepManifest, step: HostModel, decode: HostModel) -> None:
+    A *lane* is one fixed batch with buffers and requests of its own. Several lanes step side by side, each on its share
+    of the threads, and meet only when the caller looks: on small batches that beats all threads on one batch, which
+    wait for each other at every operator. Slot ``i`` is row ``i % batch`` of lane ``i // batch``.
+    """
+
+    def __init__(
+        self, runtime: str, manifest: StepManifest, step: HostModel, decode: HostModel, lanes: int = 1
+    ) -> None:
         """Check both models against the manifest, allocate the buffers and bind them.
 
         Raises:
@@ -58,25 +66,18 @@ class HostRunner:
         """
         _check_models(manifest, step, decode)
         self.manifest = manifest
+        self.num_slots = manifest.batch * lanes
         self._runtime = runtime
-        self._states = (_allocate_state(manifest), _allocate_state(manifest))
-        self._unit: npt.NDArray[np.int64] = aligned_zeros((manifest.batch,), "int64")
-        self._activation: npt.NDArray[np.float32] = aligned_zeros((manifest.batch,), "float32")
-        self._gradient: npt.NDArray[np.float32] = aligned_zeros((manifest.batch,), "float32")
-        self._code: npt.NDArray[np.float32] = aligned_zeros((manifest.batch, manifest.code_dim), "float32")
-        self._image: npt.NDArray[np.float32] = aligned_zeros(
-            (manifest.batch, 3, manifest.image_px, manifest.image_px), "float32"
-        )
-        self._now = 0  # which of the two states is the latest
-        self._steps = tuple(self._bind_step(step, source) for source in (0, 1))
-        self._decode: Callable[[], None] | None = decode.bind({"code": self._code}, {"image": self._image})
+        self._lanes = [_Lane(manifest, step, decode) for _ in range(lanes)]
+        self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane") if lanes > 1 else None
 
     def __enter__(self) -> HostRunner:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        self._steps = ()
-        self._decode = None
+        self._lanes = []
+        if self._pool is not None:
+            self._pool.shutdown()
 
     def fill(self, slots: Sequence[int], units: Sequence[int], codes: npt.NDArray[np.float32]) -> None:
         """See :meth:`engine.protocol.Runner.fill`.
@@ -84,11 +85,10 @@ class HostRunner:
         Raises:
             InputError: a slot, a unit or the codes' shape is out of range.
         """
-        check_fill(self.manifest, slots, units, codes)
-        rows = np.asarray(slots, np.int64)
-        self._unit[rows] = units
-        for field in self.manifest.state:
-            self._states[self._now][field.name][rows] = codes if field.initial is None else field.initial
+        self._check_open()
+        check_fill(self.manifest, self.num_slots, slots, units, codes)
+        for lane, rows, places in self._spread(slots):
+            lane.fill(rows, [units[place] for place in places], codes[places])
 
     def step(self, count: int) -> None:
         """See :meth:`engine.protocol.Runner.step`.
@@ -98,27 +98,23 @@ class HostRunner:
         """
         self._check_open()
         try:
-            for _ in range(count):
-                self._steps[self._now]()
-                self._now = 1 - self._now
+            self._each(lambda lane: lane.step(count))
         except Exception as error:
             raise EngineError(f"{self._runtime} failed in a step of layer {self.manifest.layer}: {error}") from error
 
     def scalars(self) -> Scalars:
         """See :meth:`engine.protocol.Runner.scalars`."""
-        state: Mapping[str, Any] = self._states[self._now]
-        return Scalars(
-            activation=self._activation.copy(),
-            gradient=self._gradient.copy(),
-            best_activation=state["best_activation"].copy(),
-            step=state["step"].copy(),
-        )
+        self._check_open()
+        parts = [lane.scalars() for lane in self._lanes]
+        return Scalars(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Scalars)})
 
     def best_codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
         """See :meth:`engine.protocol.Runner.best_codes`."""
-        best: Any = self._states[self._now]["best_code"]
-        rows: npt.NDArray[np.float32] = best[np.asarray(slots, np.int64)]
-        return rows
+        self._check_open()
+        best = np.empty((len(slots), self.manifest.code_dim), np.float32)
+        for lane, rows, places in self._spread(slots):
+            best[places] = lane.now["best_code"][rows]
+        return best
 
     def decode(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See :meth:`engine.protocol.Runner.decode`.
@@ -127,23 +123,85 @@ class HostRunner:
             EngineError: the runtime failed.
             InputError: the codes' shape is wrong.
         """
+        self._check_open()
         if codes.ndim != 2 or codes.shape[1] != self.manifest.code_dim:
             raise InputError(f"codes of shape {codes.shape} cannot be decoded; give (n, {self.manifest.code_dim})")
-        run = self._check_open()
-        images = np.empty((len(codes), *self._image.shape[1:]), np.float32)
-        for start in range(0, len(codes), self.manifest.batch):
-            part = codes[start : start + self.manifest.batch]
-            self._code[: len(part)] = part
-            self._code[len(part) :] = 0
-            try:
-                run()
-            except Exception as error:
-                raise EngineError(f"{self._runtime} failed to decode: {error}") from error
-            images[start : start + len(part)] = self._image[: len(part)]
+        px, batch = self.manifest.image_px, self.manifest.batch
+        images = np.empty((len(codes), 3, px, px), np.float32)
+        parts = [slice(start, min(start + batch, len(codes))) for start in range(0, len(codes), batch)]
+
+        def work(lane: _Lane) -> None:
+            for part in parts[self._lanes.index(lane) :: len(self._lanes)]:
+                images[part] = lane.decode(codes[part])
+
+        try:
+            self._each(work)
+        except Exception as error:
+            raise EngineError(f"{self._runtime} failed to decode: {error}") from error
         return images
 
+    def _each(self, work: Callable[[_Lane], None]) -> None:
+        """Do the work of every lane, side by side."""
+        if self._pool is None:
+            work(self._lanes[0])
+        else:
+            list(self._pool.map(work, self._lanes))
+
+    def _spread(self, slots: Sequence[int]) -> Iterator[tuple[_Lane, list[int], list[int]]]:
+        """(lane, its rows, their places in ``slots``) of every lane that has any of the slots."""
+        for index, lane in enumerate(self._lanes):
+            places = [place for place, slot in enumerate(slots) if slot // self.manifest.batch == index]
+            if places:
+                yield lane, [slots[place] % self.manifest.batch for place in places], places
+
+    def _check_open(self) -> None:
+        if not self._lanes:
+            raise EngineError(f"this {self._runtime} engine is closed; build it again")
+
+
+class _Lane:
+    """One batch: its state twice, and the model bound in both directions."""
+
+    def __init__(self, manifest: StepManifest, step: HostModel, decode: HostModel) -> None:
+        batch, px = manifest.batch, manifest.image_px
+        self._fields = manifest.state
+        self._states = (_allocate_state(manifest), _allocate_state(manifest))
+        self._unit = aligned_zeros((batch,), "int64")
+        self._activation, self._gradient = (aligned_zeros((batch,), "float32") for _ in range(2))
+        self._code = aligned_zeros((batch, manifest.code_dim), "float32")
+        self._image = aligned_zeros((batch, 3, px, px), "float32")
+        self._latest = 0  # which of the two states
+        self._steps = tuple(self._bind_step(step, source) for source in (0, 1))
+        self._decode = decode.bind({"code": self._code}, {"image": self._image})
+
+    @property
+    def now(self) -> Mapping[str, Any]:
+        """The latest state by field, (batch, *shape); not a copy."""
+        return self._states[self._latest]
+
+    def fill(self, rows: Sequence[int], units: Sequence[int], codes: npt.NDArray[np.float32]) -> None:
+        self._unit[rows] = units
+        for field in self._fields:
+            self.now[field.name][rows] = codes if field.initial is None else field.initial
+
+    def step(self, count: int) -> None:
+        for _ in range(count):
+            self._steps[self._latest]()
+            self._latest = 1 - self._latest
+
+    def scalars(self) -> Scalars:
+        """Views where it can; concatenating them copies."""
+        return Scalars(self._activation, self._gradient, self.now["best_activation"], self.now["step"])
+
+    def decode(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Images of at most ``batch`` codes; a view that the next call overwrites."""
+        self._code[: len(codes)] = codes
+        self._code[len(codes) :] = 0
+        self._decode()
+        return self._image[: len(codes)]
+
     def _bind_step(self, model: HostModel, source: int) -> Callable[[], None]:
-        names = [field.name for field in self.manifest.state]
+        names = [field.name for field in self._fields]
         before, after = self._states[source], self._states[1 - source]
         return model.bind(
             {"unit": self._unit, **{name: before[name] for name in names}},
@@ -153,11 +211,6 @@ class HostRunner:
                 "gradient": self._gradient,
             },
         )
-
-    def _check_open(self) -> Callable[[], None]:
-        if self._decode is None:
-            raise EngineError(f"this {self._runtime} engine is closed; build it again")
-        return self._decode
 
 
 def aligned_zeros(shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
@@ -169,15 +222,19 @@ def aligned_zeros(shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
 
 
 def check_fill(
-    manifest: StepManifest, slots: Sequence[int], units: Sequence[int], codes: npt.NDArray[np.float32]
+    manifest: StepManifest,
+    num_slots: int,
+    slots: Sequence[int],
+    units: Sequence[int],
+    codes: npt.NDArray[np.float32],
 ) -> None:
     """Check the arguments of :meth:`engine.protocol.Runner.fill`.
 
     Raises:
         InputError: naming what is out of range.
     """
-    if not all(0 <= slot < manifest.batch for slot in slots) or len(set(slots)) != len(slots):
-        raise InputError(f"slots {list(slots)} must be different and lie in [0, {manifest.batch})")
+    if not all(0 <= slot < num_slots for slot in slots) or len(set(slots)) != len(slots):
+        raise InputError(f"slots {list(slots)} must be different and lie in [0, {num_slots})")
     wrong = [unit for unit in units if not 0 <= unit < manifest.num_units]
     if wrong:
         raise InputError(f"layer {manifest.layer} has units 0 to {manifest.num_units - 1}; there is no unit {wrong[0]}")
@@ -200,6 +257,18 @@ def num_threads(options: Mapping[str, object]) -> int:
     if threads:
         return threads
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def num_lanes(options: Mapping[str, object], threads: int) -> int:
+    """Option ``lanes``: batches that step side by side; 1 unless told.
+
+    Raises:
+        InputError: it is no count, or there are more lanes than threads.
+    """
+    lanes = options.get("lanes", 1)
+    if not isinstance(lanes, int) or isinstance(lanes, bool) or not 1 <= lanes <= threads:
+        raise InputError(f"lanes must be a whole number from 1 to the {threads} threads, not {lanes!r}")
+    return lanes
 
 
 def chosen_precision(options: Mapping[str, object], offered: Sequence[str], runtime: str) -> str:

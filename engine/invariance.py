@@ -47,11 +47,11 @@ def dependent_slots(
     chosen = int(rng.integers(manifest.num_units))
     job = draw(chosen, seed)
     left: list[bytes] = []
-    for slot in range(manifest.batch):
-        units = rng.integers(0, manifest.num_units, manifest.batch).tolist()
-        codes = np.stack([draw(unit, seed + 1 + slot * manifest.batch + i) for i, unit in enumerate(units)])
+    for slot in range(runner.num_slots):
+        units = rng.integers(0, manifest.num_units, runner.num_slots).tolist()
+        codes = np.stack([draw(unit, seed + 1 + slot * runner.num_slots + i) for i, unit in enumerate(units)])
         units[slot], codes[slot] = chosen, job
-        runner.fill(range(manifest.batch), units, codes)
+        runner.fill(range(runner.num_slots), units, codes)
         runner.step(num_steps)
         scalars = runner.scalars()
         values = (scalars.activation, scalars.gradient, scalars.best_activation)

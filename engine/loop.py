@@ -73,9 +73,9 @@ def run_jobs(
     """
     manifest = runner.manifest
     _check_jobs(manifest, jobs, rule)
-    schedule = Schedule(jobs, manifest.batch, rule, poll_every)
+    schedule = Schedule(jobs, runner.num_slots, rule, poll_every)
     harvest = _Harvest(runner, poll_every, on_result)
-    changed = list(range(manifest.batch))
+    changed = list(range(runner.num_slots))
     while schedule.busy:
         _fill(runner, schedule, changed, starts)
         runner.step(poll_every)
@@ -100,7 +100,7 @@ class _Harvest:
         """Copy the best codes of jobs that have just ended; decode whole batches."""
         if ended:
             self._pending += zip(ended, self._runner.best_codes([job.slot for job in ended]), strict=True)
-        batch = self._runner.manifest.batch
+        batch = self._runner.num_slots
         while len(self._pending) >= batch:
             self._decode(self._pending[:batch])
             del self._pending[:batch]

@@ -75,15 +75,19 @@ def compare(
         raise InputError("the two engines were built from different step graphs; build both from the same one")
     if not 2 <= num_steps <= manifest.steps:
         raise InputError(f"compare 2 to {manifest.steps} steps, not {num_steps}")
-    slots = range(manifest.batch)
-    units = np.random.default_rng(seed).integers(0, manifest.num_units, manifest.batch).tolist()
+    if runner.num_slots != reference.num_slots:
+        raise InputError(
+            f"the two engines have {runner.num_slots} and {reference.num_slots} slots; build both with the same lanes"
+        )
+    slots = range(runner.num_slots)
+    units = np.random.default_rng(seed).integers(0, manifest.num_units, len(slots)).tolist()
     codes = np.stack(
         [start_code(prior, f"parity of {manifest.layer}", Job(u, seed + i), scale) for i, u in enumerate(units)]
     )
     for engine in (runner, reference):
         engine.fill(slots, units, codes)
     errors: dict[str, list[float]] = {"activation": [], "gradient": [], "code": [], "image": []}
-    best = np.full((2, manifest.batch), -np.inf, np.float32)
+    best = np.full((2, len(slots)), -np.inf, np.float32)
     for index in range(num_steps):
         runner.step(1)
         reference.step(1)

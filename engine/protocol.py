@@ -31,7 +31,7 @@ class Availability:
 
 @dataclass(frozen=True)
 class Scalars:
-    """The small per-slot values of the last step that ran. Every field is (batch,).
+    """The small per-slot values of the last step that ran. Every field is (num_slots,).
 
     Attributes:
         activation: float32, the unit's activation at the code the step began with.
@@ -47,9 +47,15 @@ class Scalars:
 
 
 class Runner(Protocol):
-    """A loaded engine with its slots. Use as a context manager; leaving it frees the device."""
+    """A loaded engine with its slots. Use as a context manager; leaving it frees the device.
+
+    Attributes:
+        manifest: of its step graph.
+        num_slots: a multiple of the manifest's batch.
+    """
 
     manifest: StepManifest
+    num_slots: int
 
     def __enter__(self) -> Runner: ...
 
@@ -60,7 +66,7 @@ class Runner(Protocol):
         ...
 
     def step(self, count: int) -> None:
-        """Run ``count`` steps of the whole batch; state stays on the device."""
+        """Run ``count`` steps of every slot; state stays on the device."""
         ...
 
     def scalars(self) -> Scalars:
@@ -97,7 +103,8 @@ class Builder(Protocol):
 
         Args:
             graph: what to run.
-            options: ``threads`` (int, 0 for all cores), ``precision`` (str).
+            options: ``threads`` (int, 0 for all cores), ``precision`` (str), ``lanes`` (int): batches that step side by
+                side where the runtime can, 1 unless told. A runtime ignores what has no meaning for it.
 
         Raises:
             EngineError: the runtime refuses the graph or cannot start; the message names the cause and the remedy.

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from typing import Any
 
-from engine.host import HostRunner, TensorSpec, chosen_precision, num_threads
+from engine.host import HostRunner, TensorSpec, chosen_precision, num_lanes, num_threads
 from engine.protocol import Array, Availability, Runner
 from export.errors import EngineError
 from export.manifest import StepGraph
@@ -44,12 +44,22 @@ class OnnxRuntimeBuilder:
         state = self.availability()
         if not state.ok:
             raise EngineError(f"ONNX Runtime cannot start: {state.detail}")
-        step = OnnxRuntimeModel(graph.step, "step", threads)
-        return HostRunner(self.name, graph.manifest, step, OnnxRuntimeModel(graph.decode, "decode", threads))
+        lanes = num_lanes(options, threads)
+        step, decode = (
+            OnnxRuntimeModel(model, what, threads // lanes)
+            for model, what in ((graph.step, "step"), (graph.decode, "decode"))
+        )
+        return HostRunner(self.name, graph.manifest, step, decode, lanes)
 
 
 class OnnxRuntimeModel:
-    """A session and its bindings; see :class:`engine.host.HostModel`."""
+    """A session and its bindings; see :class:`engine.host.HostModel`. Bindings may run side by side.
+
+    Args:
+        model: serialised.
+        what: for messages.
+        threads: of one run.
+    """
 
     def __init__(self, model: bytes, what: str, threads: int) -> None:
         import onnxruntime

@@ -8,7 +8,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from engine.host import HostRunner, TensorSpec, chosen_precision, num_threads
+from engine.host import HostRunner, TensorSpec, chosen_precision, num_lanes, num_threads
 from engine.protocol import Array, Availability, Runner
 from export.errors import EngineError
 from export.manifest import StepGraph
@@ -42,15 +42,25 @@ class OpenVinoBuilder:
         state = self.availability()
         if not state.ok:
             raise EngineError(f"OpenVINO cannot start: {state.detail}")
-        step = OpenVinoModel(graph.step, "step", threads, precision)
+        lanes = num_lanes(options, threads)
+        step = OpenVinoModel(graph.step, "step", threads, precision, lanes)
         # An image is shown, not climbed: decoding costs little, so it is always exact.
-        return HostRunner(self.name, graph.manifest, step, OpenVinoModel(graph.decode, "decode", threads, "fp32"))
+        decode = OpenVinoModel(graph.decode, "decode", threads, "fp32", lanes)
+        return HostRunner(self.name, graph.manifest, step, decode, lanes)
 
 
 class OpenVinoModel:
-    """A compiled model and its requests; see :class:`engine.host.HostModel`."""
+    """A compiled model; see :class:`engine.host.HostModel`. As many of its requests as it has lanes run side by side.
 
-    def __init__(self, model: bytes, what: str, threads: int, precision: str) -> None:
+    Args:
+        model: serialised.
+        what: for messages.
+        threads: of all lanes together.
+        precision: ``fp32`` or ``bf16``.
+        lanes: requests that run at once.
+    """
+
+    def __init__(self, model: bytes, what: str, threads: int, precision: str, lanes: int) -> None:
         import openvino
 
         core = openvino.Core()
@@ -58,8 +68,7 @@ class OpenVinoModel:
             raise EngineError("OpenVINO does not run bf16 on this processor; use precision fp32")
         settings = {
             "INFERENCE_PRECISION_HINT": PRECISIONS[precision],
-            "PERFORMANCE_HINT": "LATENCY",
-            "NUM_STREAMS": 1,
+            "NUM_STREAMS": lanes,
             "INFERENCE_NUM_THREADS": threads,
             "ENABLE_CPU_PINNING": False,
             "DYNAMIC_QUANTIZATION_GROUP_SIZE": 0,

@@ -30,7 +30,7 @@ def build(runtime: tuple[str, str]) -> Build:
     """Builds a step graph with the runtime."""
     name, precision = runtime
 
-    def make(graph: StepGraph, threads: int = 2) -> Runner:
-        return builders()[name].build(graph, {"threads": threads, "precision": precision})
+    def make(graph: StepGraph, threads: int = 2, lanes: int = 1) -> Runner:
+        return builders()[name].build(graph, {"threads": threads, "precision": precision, "lanes": lanes})
 
     return make

@@ -86,3 +86,22 @@ class TestBatchInvariance:
                     seen.add(tuple(job_bytes(runner, slot) for slot in range(batch)))
                     seen.add(runner.decode(codes).tobytes())
         assert len(seen) == 2
+
+    def test_lanes_and_threads(self, build: Build, graph_of) -> None:
+        """A job's bytes are the same in every lane, and for every number of lanes and threads."""
+        batch = 4
+        graph: StepGraph = graph_of(batch)
+        rng = np.random.default_rng(0)
+        job = rng.normal(size=graph.manifest.code_dim).astype(np.float32)
+        seen, images = set(), set()
+        for threads, lanes in ((1, 1), (2, 1), (2, 2), (3, 3)):
+            with build(graph, threads, lanes) as runner:
+                for slot in range(0, runner.num_slots, 3):
+                    codes = rng.normal(size=(runner.num_slots, len(job))).astype(np.float32)
+                    codes[slot] = job
+                    runner.fill(range(runner.num_slots), [UNIT] * runner.num_slots, codes)
+                    runner.step(NUM_STEPS)
+                    seen.add(job_bytes(runner, slot))
+                    images.add(runner.decode(codes)[slot].tobytes())
+        assert len(seen) == 1
+        assert len(images) == 1

@@ -28,7 +28,7 @@ def random_jobs(count: int, seed: int = 0) -> tuple[list[int], np.ndarray]:
     return rng.integers(0, NUM_UNITS, count).tolist(), rng.normal(size=(count, CODE_DIM)).astype(np.float32)
 
 
-def assert_same(runner: Runner, reference: NumpyRunner, tolerance: float) -> None:
+def assert_same(runner: Runner, reference: NumpyRunner, tolerance: float, num_slots: int = BATCH) -> None:
     ours, theirs = runner.scalars(), reference.scalars()
     for name in ("activation", "gradient", "best_activation"):
         a, b = getattr(ours, name), getattr(theirs, name)
@@ -36,7 +36,7 @@ def assert_same(runner: Runner, reference: NumpyRunner, tolerance: float) -> Non
         np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
     assert ours.step.dtype == np.int64
     np.testing.assert_array_equal(ours.step, theirs.step)
-    slots = list(range(BATCH))
+    slots = list(range(num_slots))
     np.testing.assert_allclose(runner.best_codes(slots), reference.best_codes(slots), rtol=0, atol=4 * tolerance)
 
 
@@ -186,6 +186,27 @@ class TestRuntime:
         with build(MLP.graph(BATCH)) as runner, pytest.raises(InputError):
             runner.fill(slots, units, np.zeros(shape, np.float32))
 
+    def test_lanes_are_further_slots(self, build: Build, tolerance: float) -> None:
+        """A fill that crosses lanes, a refill in the second lane, and readings in the order of the slots."""
+        with build(MLP.graph(2), threads=3, lanes=3) as runner:
+            assert runner.num_slots % 2 == 0
+            count = runner.num_slots
+            units, codes = random_jobs(count)
+            reference = NumpyRunner(MLP.manifest(count), MLP)
+            refilled = [count - 1, 0]
+            new_units, new_codes = random_jobs(2, seed=1)
+            for engine_ in (runner, reference):
+                engine_.fill(range(count)[::-1], units, codes)
+                engine_.step(3)
+                engine_.fill(refilled, new_units, new_codes)
+                engine_.step(2)
+            assert runner.scalars().step.tolist() == [2, *[5] * (count - 2), 2]
+            assert_same(runner, reference, tolerance, count)
+            mixed = list(range(count))[::-1]
+            np.testing.assert_allclose(
+                runner.best_codes(mixed), reference.best_codes(mixed), rtol=0, atol=4 * tolerance
+            )
+
     def test_a_closed_engine_says_so(self, build: Build) -> None:
         with build(MLP.graph(BATCH)) as runner:
             pass
@@ -194,7 +215,7 @@ class TestRuntime:
 
     def test_refuses_options_it_cannot_follow(self, runtime: tuple[str, str]) -> None:
         builder = builders()[runtime[0]]
-        for options in ({"precision": "fp7"}, {"threads": -1}, {"threads": "two"}):
+        for options in ({"precision": "fp7"}, {"threads": -1}, {"threads": "two"}, {"lanes": 0}):
             with pytest.raises(InputError):
                 builder.build(MLP.graph(BATCH), options)
 

@@ -23,6 +23,7 @@ class NumpyRunner:
 
     def __init__(self, manifest: StepManifest, objective: Objective) -> None:
         self.manifest = manifest
+        self.num_slots = manifest.batch
         self.fills: list[tuple[int, int]] = []  # (slot, unit)
         self.oldest = 0  # the highest step counter seen
         self._objective = objective
