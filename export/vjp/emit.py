@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx_ir as ir
 
+from export.passes.constants import constant_of
 from export.passes.shapes import infer_node
 from export.passes.shapes import shape_of as shape_of
 
@@ -24,6 +26,7 @@ class Emitter:
     def __init__(self, graph: ir.Graph, prefix: str) -> None:
         self.graph, self.prefix = graph, prefix
         self._constants: dict[tuple[str, tuple[int, ...], bytes, str], ir.Value] = {}
+        self._derived: dict[tuple[ir.Value, str], ir.Value] = {}
         self._taken = _names(graph, f"{prefix}/")
 
     def _name(self, stem: str) -> str:
@@ -48,12 +51,32 @@ class Emitter:
         digest = hashlib.blake2b(np.ascontiguousarray(array).data).digest()
         key = (str(array.dtype), array.shape, digest, owner)
         if key not in self._constants:
-            name = self._name("const")
-            value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
-            value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.from_numpy(array.dtype)
-            self.graph.register_initializer(value)
-            self._constants[key] = value
+            self._constants[key] = self._initializer(array)
         return self._constants[key]
+
+    def derived(
+        self, source: ir.Value, how: str, make: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
+    ) -> ir.Value | None:
+        """``make`` of a constant as an initializer of its own, made once per ``source`` and ``how``.
+
+        For weights: unlike :meth:`const`, which looks at every byte, it compares names.
+
+        Returns:
+            None when ``source`` is not a constant.
+        """
+        array = constant_of(source)
+        if array is None:
+            return None
+        if (source, how) not in self._derived:
+            self._derived[source, how] = self._initializer(make(array))
+        return self._derived[source, how]
+
+    def _initializer(self, array: npt.NDArray[Any]) -> ir.Value:
+        name = self._name("const")
+        value = ir.Value(name=name, const_value=ir.tensor(array, name=name))
+        value.shape, value.dtype = ir.Shape(array.shape), ir.DataType.from_numpy(array.dtype)
+        self.graph.register_initializer(value)
+        return value
 
     def ints(self, *values: int) -> ir.Value:
         """A 1-D int64 constant: axes, a shape, slice bounds."""

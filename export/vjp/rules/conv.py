@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 import onnx_ir as ir
 
-from export.passes.constants import constant_of
 from export.vjp.emit import Emitter, shape_of
 from export.vjp.registry import Site, rule
 
@@ -117,30 +116,28 @@ def _transposed(
 def _exchanged(e: Emitter, weight: ir.Value | npt.NDArray[Any], group: int) -> ir.Value:
     """(O, I/g, *k) -> (I, O/g, *k), kernels flipped."""
     o, i, *kernel = _shape(weight)
-    array = _array(weight)
     split, swap = (group, o // group, i, *kernel), (0, 2, 1, *range(3, 3 + len(kernel)))
-    if array is not None:
-        turned = array.reshape(split).transpose(swap).reshape(group * i, o // group, *kernel)
-        return e.const(np.ascontiguousarray(np.flip(turned, tuple(range(2, 2 + len(kernel))))), owner="Conv")
-    assert isinstance(weight, ir.Value)
-    turned_value = e.reshape(
-        e.op("Transpose", e.reshape(weight, split), perm=list(swap)), (group * i, o // group, *kernel)
-    )
+
+    def turned(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        array = array.reshape(split).transpose(swap).reshape(group * i, o // group, *kernel)
+        return np.ascontiguousarray(np.flip(array, tuple(range(2, 2 + len(kernel)))))
+
+    if not isinstance(weight, ir.Value):
+        return e.const(turned(weight), owner="Conv")
+    made = e.derived(weight, f"exchanged in {group} groups", turned)
+    if made is not None:
+        return made
+    value = e.reshape(e.op("Transpose", e.reshape(weight, split), perm=list(swap)), (group * i, o // group, *kernel))
     for axis, size in enumerate(kernel, start=2):
-        turned_value = e.op("Slice", turned_value, e.ints(size - 1), e.ints(-size - 1), e.ints(axis), e.ints(-1))
-    return turned_value
+        value = e.op("Slice", value, e.ints(size - 1), e.ints(-size - 1), e.ints(axis), e.ints(-1))
+    return value
 
 
 def _copied(e: Emitter, weight: ir.Value | npt.NDArray[Any], owner: str) -> ir.Value:
-    array = _array(weight)
-    if array is None:
-        assert isinstance(weight, ir.Value)
-        return weight
-    return e.const(array, owner=owner)
-
-
-def _array(weight: ir.Value | npt.NDArray[Any]) -> npt.NDArray[Any] | None:
-    return constant_of(weight) if isinstance(weight, ir.Value) else weight
+    if not isinstance(weight, ir.Value):
+        return e.const(weight, owner=owner)
+    made = e.derived(weight, f"copied for {owner}", lambda array: array)
+    return weight if made is None else made
 
 
 def _shape(weight: ir.Value | npt.NDArray[Any]) -> tuple[int, ...]:
