@@ -108,13 +108,20 @@ class HostRunner:
         parts = [lane.scalars() for lane in self._lanes]
         return Scalars(**{f.name: np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(Scalars)})
 
+    def codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
+        """See :meth:`engine.protocol.Runner.codes`."""
+        return self._copy("code", slots)
+
     def best_codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
         """See :meth:`engine.protocol.Runner.best_codes`."""
+        return self._copy("best_code", slots)
+
+    def _copy(self, field: str, slots: Sequence[int]) -> npt.NDArray[np.float32]:
         self._check_open()
-        best = np.empty((len(slots), self.manifest.code_dim), np.float32)
+        codes = np.empty((len(slots), self.manifest.code_dim), np.float32)
         for lane, rows, places in self._spread(slots):
-            best[places] = lane.now["best_code"][rows]
-        return best
+            codes[places] = lane.now[field][rows]
+        return codes
 
     def decode(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See :meth:`engine.protocol.Runner.decode`.

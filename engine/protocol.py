@@ -73,6 +73,10 @@ class Runner(Protocol):
         """Copies of the per-slot values after the last step."""
         ...
 
+    def codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
+        """Copies of the codes at which the next step of these slots begins, (len(slots), code_dim)."""
+        ...
+
     def best_codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
         """Copies of the best codes so far of these slots, (len(slots), code_dim)."""
         ...
@@ -86,9 +90,15 @@ class Runner(Protocol):
 
 
 class Builder(Protocol):
-    """Makes engines of one runtime."""
+    """Makes engines of one runtime.
+
+    Attributes:
+        name: what users call it.
+        rank: of the runtimes that can run here, ``auto`` is the one of the lowest rank.
+    """
 
     name: str
+    rank: int
 
     def availability(self) -> Availability:
         """Tell whether this runtime can run here, without touching a device or raising."""

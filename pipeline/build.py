@@ -8,12 +8,13 @@ from pathlib import Path
 
 from pipeline.check import check_layers
 from pipeline.config import AtlasConfig
+from pipeline.engines import Engines
 from pipeline.lock import BuildLock
 from pipeline.plan import Plan, make_plan
 from pipeline.progress import Reporter
 from pipeline.publication import publish_atlas, run_facts
 from pipeline.table import remove_leftovers
-from pipeline.worker import Engines, make_shard
+from pipeline.worker import make_shard
 from pipeline.workspace import Workspace, open_workspace
 
 

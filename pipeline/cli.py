@@ -116,7 +116,7 @@ def layers(model: str, weights: Path | None) -> None:
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Start codes per unit.")
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of ascent.")
-@click.option("--runtime", help="One that `neuron-atlas engines` lists; by default the first that can run here.")
+@click.option("--runtime", help="One that `neuron-atlas engines` lists; by default the fastest kind that can run here.")
 @click.option(
     "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The PNG file to write."
 )

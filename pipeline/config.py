@@ -88,17 +88,20 @@ class RunSection(_Section):
     """How the work is run.
 
     Attributes:
-        runtime: one that ``neuron-atlas engines`` lists.
+        runtime: one that ``neuron-atlas engines`` lists; ``auto`` is the first of them that can run here.
         precision: ``fp32``, ``bf16`` or ``fp16``.
         threads: 0 for all cores.
-        batch: slots that run together.
+        lanes: batches that step side by side on their shares of the threads; 0 measures once what is fastest here. No
+            result depends on it.
+        batch: slots of a lane, which step together.
         poll_every: steps between looks at the slots; must divide ``ascent.steps``.
         shard_size: units of a shard; what a killed run loses at most, per process.
     """
 
-    runtime: str = "onnxruntime"
+    runtime: str = "auto"
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     threads: int = Field(default=0, ge=0)
+    lanes: int = Field(default=0, ge=0)
     batch: int = Field(default=16, ge=1)
     poll_every: int = Field(default=5, ge=1)
     shard_size: int = Field(default=64, ge=1)

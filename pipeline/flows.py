@@ -19,11 +19,12 @@ from pydantic import Field
 from export.errors import InputError
 from pipeline.build import prepare
 from pipeline.config import load_config, read_overrides
+from pipeline.engines import Engines
 from pipeline.lock import BuildLock
 from pipeline.plan import Plan, Shard, make_plan
 from pipeline.progress import opening
 from pipeline.publication import Publication, publish_atlas, run_facts
-from pipeline.worker import Engines, make_shard
+from pipeline.worker import make_shard
 from pipeline.workspace import Workspace, open_workspace
 
 T = TypeVar("T")

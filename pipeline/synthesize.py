@@ -14,12 +14,12 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 
 from engine.loop import JobResult
-from engine.runtimes import builders
 from engine.slots import Job
 from pipeline.config import parse_config
+from pipeline.engines import Engines
 from pipeline.table import replace_file
 from pipeline.units import parse_units_option, select_units
-from pipeline.worker import Engines, run_units
+from pipeline.worker import run_units
 from pipeline.workspace import Workspace, open_workspace
 
 MAX_BATCH = 8
@@ -118,14 +118,13 @@ def _prepare(
     runtime: str | None,
     folder: str,
 ) -> tuple[Workspace, list[Job], tuple[str, ...] | None]:
-    able = [name for name, builder in builders().items() if builder.availability().ok]
     poll_every = next(count for count in (5, 4, 3, 2, 1) if steps % count == 0)
     raw = {
         "name": "sheet",
         "network": {"source": network} | ({"weights": str(weights.resolve())} if weights else {}),
         "generator": {"source": generator},
         "ascent": {"steps": steps},
-        "run": {"runtime": runtime or (able or ["onnxruntime"])[0], "poll_every": poll_every},
+        "run": {"runtime": runtime or "auto", "poll_every": poll_every},
         "layers": [{"name": layer}],
     }
     config = parse_config(raw, "of this command", folder=str(Path.cwd()))

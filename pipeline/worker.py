@@ -1,4 +1,4 @@
-"""The worker: makes one shard. Builds the engine, runs the jobs, retries dead ones, stores the records."""
+"""The worker: makes one shard. Runs the jobs, retries dead ones, stores the records."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from engine.slots import Job
 from engine.start import start_code
 from export.manifest import StepManifest
 from export.network import LayerInfo
-from export.step import compile_step
+from pipeline.engines import Engines
 from pipeline.plan import Shard
 from pipeline.records import Record
 from pipeline.store import StoredShard
@@ -29,52 +29,6 @@ NUM_ENCODERS = 2
 
 OnRecord = Callable[[JobResult, str], None]
 """Called with a job's result and the tensor that was maximised, once per job."""
-
-
-class Engines:
-    """The engines of one layer at a time; asking for another layer releases them. Use as a context manager."""
-
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
-        self._layer = ""
-        self._runners: dict[bool, Runner] = {}
-
-    def __enter__(self) -> Engines:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Release every engine."""
-        runners, self._runners = self._runners, {}
-        for runner in runners.values():
-            runner.__exit__(None, None, None)
-
-    def runner(self, layer: str, *, pre_activation: bool) -> Runner:
-        """The engine of a layer, built unless it is there.
-
-        Raises:
-            ModelError: the layer cannot be compiled.
-            EngineError: the runtime cannot build it.
-        """
-        if layer != self._layer:
-            self.close()
-            self._layer = layer
-        if pre_activation not in self._runners:
-            workspace, config = self._workspace, self._workspace.config
-            graph = compile_step(
-                workspace.network,
-                workspace.generator,
-                layer,
-                batch=config.run.batch,
-                ascent=workspace.ascent,
-                decay=config.generator.decay,
-                pre_activation=pre_activation,
-            )
-            runner = workspace.builder.build(graph, workspace.engine_options)
-            self._runners[pre_activation] = runner.__enter__()
-        return self._runners[pre_activation]
 
 
 def make_shard(

@@ -21,6 +21,7 @@ class OnnxRuntimeBuilder:
     """Makes ONNX Runtime sessions; fp32."""
 
     name = "onnxruntime"
+    rank = 20
 
     def availability(self) -> Availability:
         versions = installed_versions()

@@ -38,6 +38,7 @@ def assert_same(runner: Runner, reference: NumpyRunner, tolerance: float, num_sl
     np.testing.assert_array_equal(ours.step, theirs.step)
     slots = list(range(num_slots))
     np.testing.assert_allclose(runner.best_codes(slots), reference.best_codes(slots), rtol=0, atol=4 * tolerance)
+    np.testing.assert_allclose(runner.codes(slots), reference.codes(slots), rtol=0, atol=4 * tolerance)
 
 
 class TestRuntime:

@@ -19,13 +19,13 @@ def make_prior(code_dim: int, bound: float = 4.0) -> CodePrior:
 
 
 @pytest.fixture(scope="session")
-def build_with() -> Callable[[str, StepGraph], Runner]:
-    """``build_with(runtime, graph)``; skips where the runtime cannot run."""
+def build_with() -> Callable[..., Runner]:
+    """``build_with(runtime, graph, lanes)``; skips where the runtime cannot run."""
 
-    def build(name: str, graph: StepGraph) -> Runner:
+    def build(name: str, graph: StepGraph, lanes: int = 1) -> Runner:
         state = builders()[name].availability()
         if not state.ok:
             pytest.skip(f"{name}: {state.detail}")
-        return builders()[name].build(graph, {"threads": 2})
+        return builders()[name].build(graph, {"threads": 2, "lanes": lanes})
 
     return build

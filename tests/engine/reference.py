@@ -68,6 +68,9 @@ class NumpyRunner:
     def scalars(self) -> Scalars:
         return Scalars(self._activation.copy(), self._gradient.copy(), self._best.copy(), self._step.copy())
 
+    def codes(self, slots: Sequence[int]) -> np.ndarray:
+        return self._code[list(slots)]
+
     def best_codes(self, slots: Sequence[int]) -> np.ndarray:
         return self._best_code[list(slots)]
 

@@ -9,9 +9,18 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.engines
 from pipeline.config import Overrides, load_config
 from pipeline.workspace import Workspace, open_workspace
 from tests.pipeline.models import write_tiny
+
+
+@pytest.fixture(autouse=True)
+def engine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where this test's engines keep what was measured of them."""
+    folder = tmp_path / "engines"
+    monkeypatch.setattr(pipeline.engines, "CACHE", folder)
+    return folder
 
 
 @pytest.fixture

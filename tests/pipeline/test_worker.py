@@ -15,9 +15,10 @@ from engine.slots import Job
 from engine.start import start_code
 from export.errors import EngineError
 from export.manifest import StepGraph
+from pipeline.engines import Engines
 from pipeline.plan import make_plan
 from pipeline.records import Record
-from pipeline.worker import Engines, encode_png, make_shard, run_units
+from pipeline.worker import encode_png, make_shard, run_units
 from pipeline.workspace import Workspace
 from tests.pipeline.models import CODE_DIM, DEAD, DEAD_BUT_REVIVED, IMAGE_PX
 
