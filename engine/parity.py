@@ -95,7 +95,7 @@ def compare(
         ours, theirs = runner.scalars(), reference.scalars()
         errors["activation"].append(_relative(ours.activation, theirs.activation))
         errors["gradient"].append(_relative(ours.gradient, theirs.gradient))
-        moves.append(_distances(runner.codes(slots) - codes, reference.codes(slots) - codes))
+        moves.append(_distances(runner.codes(slots), reference.codes(slots), codes))
         errors["image"].append(_largest(np.abs(runner.decode(codes) - reference.decode(codes))))
         num_moved += int(np.count_nonzero(theirs.gradient))
     worst = {name: _largest(np.asarray(values)) for name, values in errors.items()}
@@ -110,10 +110,10 @@ def _relative(values: Numbers, reference: Numbers) -> float:
         return _largest(np.abs(values - reference) / np.maximum(size, floor))
 
 
-def _distances(values: Numbers, reference: Numbers) -> Numbers:
-    """Relative L2 distance of each row."""
-    size = np.maximum(np.linalg.norm(reference, axis=1), TINY)
-    distances: Numbers = np.linalg.norm(values - reference, axis=1) / size
+def _distances(values: Numbers, reference: Numbers, start: Numbers) -> Numbers:
+    """Relative L2 distance of each row's move; one below rounding of the code counts as rounding of the code."""
+    size = np.maximum(np.linalg.norm(reference - start, axis=1), 1e-4 * np.linalg.norm(start, axis=1))
+    distances: Numbers = np.linalg.norm(values - reference, axis=1) / np.maximum(size, TINY)
     return distances
 
 

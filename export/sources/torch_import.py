@@ -88,7 +88,12 @@ def _get(node: ir.Node, name: str, default: Any) -> Any:
 
 
 def _ints(tensor: Tensor | None) -> list[int] | None:
-    return None if tensor is None else [int(v) for v in tensor.reshape(-1)]
+    return None if tensor is None else [int(v) for v in tensor.detach().numpy().ravel()]
+
+
+def _number(tensor: Tensor) -> float:
+    """A constant's value; through NumPy, which a tracer does not take for a computation."""
+    return float(tensor.detach().numpy().item())
 
 
 def _plain(**functions: Callable[..., Any]) -> None:
@@ -133,7 +138,7 @@ def _mod(node: ir.Node, a: Tensor, b: Tensor) -> Tensor:
 
 @_operator("Clip")
 def _clip(node: ir.Node, x: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
-    bounds = [None if b is None else float(b) for b in (low, high)]
+    bounds = [None if b is None else _number(b) for b in (low, high)]
     if bounds == [None, None]:
         return x
     return F.hardtanh(x, *bounds) if None not in bounds else x.clamp(*bounds)  # type: ignore[arg-type]  # ReLU6 at its kinks
@@ -371,7 +376,7 @@ def _pad(node: ir.Node, x: Tensor, pads: Tensor, fill: Tensor | None = None, axe
         before, after = amounts[i], amounts[len(chosen) + i]
         if mode == "constant":
             widths = [0, 0] * (x.ndim - 1 - axis % x.ndim) + [before, after]
-            x = F.pad(x, widths, value=0.0 if fill is None else float(fill))
+            x = F.pad(x, widths, value=0.0 if fill is None else _number(fill))
         elif before or after:
             source = np.pad(np.arange(x.shape[axis]), (before, after), mode=mode)
             x = x.index_select(axis % x.ndim, torch.from_numpy(source))
@@ -483,10 +488,10 @@ def _resize(
         size = x.shape[axis]
         attributes = {n: _get(node, n, None) for n in node.attributes if n not in ("axes", "keep_aspect_ratio_policy")}
         if sizes is not None:
-            names, target = ["x", "", "", "t"], np.asarray([size, int(sizes[i])], np.int64)
+            names, target = ["x", "", "", "t"], np.asarray([size, sizes.detach().numpy()[i]], np.int64)
         else:
             assert scales is not None
-            names, target = ["x", "", "t"], np.asarray([1, float(scales[i])], np.float32)
+            names, target = ["x", "", "t"], np.asarray([1, scales.detach().numpy()[i]], np.float32)
         if (sizes is not None and target[1] == size) or (sizes is None and target[1] == 1):
             continue
         graph = onnx.helper.make_graph(
