@@ -67,7 +67,7 @@ def compile_step(
         raise ModelError(f"layer {layer!r} has no saturating activation, so there is no pre-activation to maximise")
     prior = generator.prior
     if decay is not None:
-        prior = type(prior)(prior.mean, prior.std, prior.low, prior.high, np.full_like(prior.decay, decay))
+        prior = prior.with_decay(decay)
     preprocessing = network.card.input
     view = make_view(
         generator.image_px,

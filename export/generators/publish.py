@@ -19,6 +19,7 @@ from export.errors import ModelError
 from export.generators.architecture import GeneratorConfig, HybridGenerator
 from export.passes.half import store_as_half
 from export.prior import CodePrior
+from export.priors.box import BoxPrior
 from export.sources.torch_export import to_onnx
 
 GLOBAL_DECAY, SPATIAL_DECAY, SPATIAL_BOUND = 0.99, 0.98, 2.5
@@ -29,8 +30,8 @@ def code_prior(state: dict[str, Any], shape: GeneratorConfig) -> CodePrior:
     mean = state["statistics"]["global_mean"].numpy().astype(np.float32)
     num_spatial = shape.spatial_dim * shape.grid**2
     parts = [
-        CodePrior(mean, np.ones_like(mean), np.zeros_like(mean), mean + 3, np.full_like(mean, GLOBAL_DECAY)),
-        CodePrior(
+        BoxPrior(mean, np.ones_like(mean), np.zeros_like(mean), mean + 3, np.full_like(mean, GLOBAL_DECAY)),
+        BoxPrior(
             np.zeros(num_spatial, np.float32),
             np.ones(num_spatial, np.float32),
             np.full(num_spatial, -SPATIAL_BOUND, np.float32),
@@ -39,7 +40,7 @@ def code_prior(state: dict[str, Any], shape: GeneratorConfig) -> CodePrior:
         ),
     ]
     names = ("mean", "std", "low", "high", "decay")
-    return CodePrior(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+    return BoxPrior(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
 
 
 def publish(checkpoint: Path, out: Path, trained_on: str) -> None:
