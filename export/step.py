@@ -26,6 +26,7 @@ from export.passes.batchnorm import fold_batchnorm
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
 from export.passes.shapes import infer_shapes, static_shape
+from export.rotation import add_rotation
 from export.update import Ascent, add_update, state_fields
 from export.view import View, make_view
 from export.vjp import append_gradient
@@ -76,6 +77,8 @@ def compile_step(
         fit=ascent.fit,
         jitter_px=ascent.jitter_px,
         steps=ascent.steps,
+        zoom=ascent.zoom,
+        rotate_deg=ascent.rotate_deg,
     )
 
     body = _model_at_opset(network, batch)
@@ -231,6 +234,8 @@ def _look(e: Emitter, image: ir.Value, view: View, step: ir.Value, steps: int) -
     if view.is_identity():
         return image
     age = e.op("Min", step, e.const(np.asarray(steps - 1, np.int64)))
+    if view.rotation is not None:
+        image = add_rotation(e, image, view.rotation, age)
 
     def table(matrices: np.ndarray, of_step: np.ndarray) -> ir.Value:
         if len(matrices) == 1:

@@ -31,6 +31,8 @@ class Ascent:
         beta1: Adam's decay of the first moment.
         beta2: Adam's decay of the second moment.
         jitter_px: largest shift of the view, in pixels of the network's input.
+        zoom: largest relative change of the view's size, both ways.
+        rotate_deg: largest rotation of the view, both ways.
         fit: how the image meets the network's input: ``resize`` or ``crop``.
     """
 
@@ -41,6 +43,8 @@ class Ascent:
     beta1: float = 0.9
     beta2: float = 0.99
     jitter_px: int = 0
+    zoom: float = 0.0
+    rotate_deg: float = 0.0
     fit: Literal["resize", "crop"] = "resize"
 
     def learning_rates(self) -> np.ndarray:

@@ -102,6 +102,8 @@ class AscentSection(_Section):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
     jitter_px: int = Field(default=0, ge=0)
+    zoom: float = Field(default=0.0, ge=0, le=0.5)
+    rotate_deg: float = Field(default=0.0, ge=0, le=45)
     fit: Literal["resize", "crop"] = "resize"
     start_scale: float = Field(default=0.1, ge=0)
 

@@ -67,6 +67,8 @@ class Workspace:
             beta1=section.beta1,
             beta2=section.beta2,
             jitter_px=section.jitter_px,
+            zoom=section.zoom,
+            rotate_deg=section.rotate_deg,
             fit=section.fit,
         )
 
