@@ -123,7 +123,8 @@ def make_prior(
     if isinstance(declared, list | tuple):
         tables = [{"kind": t} if isinstance(t, str) else dict(t) for t in declared]
         given = [t.pop("size", None) for t in tables]
-        sizes = tuple(int(size) for size in given) if all(isinstance(size, int) for size in given) else parts
+        sizes = tuple(size for size in given if isinstance(size, int))
+        sizes = sizes if len(sizes) == len(given) else parts
         if len(sizes) != len(tables) or sum(sizes) != sum(parts):
             raise InputError(
                 f"the prior declares {len(tables)} parts of sizes {given}, but the code has {sum(parts)} components "

@@ -91,7 +91,7 @@ def resize_matrix(size: int, out: int, shift: float = 0.0, zoom: float = 1.0) ->
     return _sampled((np.arange(out) + 0.5 + shift) * scale - 0.5, size, scale, zoom)
 
 
-def _sampled(centre: npt.NDArray[np.float64], size: int, scale: float, zoom: float) -> npt.NDArray[np.float32]:
+def _sampled(centre: npt.NDArray[np.floating], size: int, scale: float, zoom: float) -> npt.NDArray[np.float32]:
     """Bilinear samples at ``centre``, ``scale`` input samples apart, zoomed about the middle of the input."""
     if zoom != 1:
         middle = (size - 1) / 2
