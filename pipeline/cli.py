@@ -132,6 +132,30 @@ def synthesize(output: Path, **options: Any) -> None:
     click.echo(output)
 
 
+@cli.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--generator", default="bundled:lite0-hybrid", show_default=True, help="As in a configuration.")
+@click.option("--steps", type=click.IntRange(min=0), default=60, show_default=True, help="Steps of refinement.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
+@click.option("--encoder", help="Where the generator's encoder is, if not where it was when it was trained.")
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch encoder.")
+@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="A PNG of images and reconstructions.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The .npz file to write."
+)
+def encode(images: tuple[Path, ...], generator: str, output: Path, **options: Any) -> None:
+    """Find the codes of IMAGES: by the generator's encoder, then refined by steps of reconstruction.
+
+    Writes codes (N, code_dim), their distance from the images, and the files' names.
+    """
+    from export.generator import resolve_generator
+    from pipeline.encode import encode_files
+
+    for line in encode_files(resolve_generator(generator), images, output, **options):
+        click.echo(line)
+    click.echo(output)
+
+
 @cli.command("train-generator")
 @click.argument("encoder")
 @click.option("--images", multiple=True, required=True, help="Folder or tar of images, repeatable: PATH[:WEIGHT[:PX]].")
