@@ -88,7 +88,7 @@ def encode_images(
         }
         state["code"] = prior.constrain(code)
         names = [output.name for output in refine.get_outputs()]
-        before = None
+        before: Any = None
         for _ in range(steps + 1):  # the last one only measures
             out = dict(zip(names, refine.run(names, state | {"target": target}), strict=True))
             before = out["distance"] if before is None else before

@@ -120,7 +120,8 @@ def main(source: str, generator: str | None, weights: Path | None, out: Path | N
         read_weights(weights)  # before minutes of work
         config = load_config(source)
         if generator is not None:
-            section = config.generator.model_copy(update={"source": generator})
+            source = str(Path(generator).resolve()) if generator.endswith(".onnx") else generator
+            section = config.generator.model_copy(update={"source": source})
             config = config.model_copy(update={"generator": section})
         records = built_records(config, out or config.default_out)
         verdict = judge([(r.unit, r.seed, r.image) for r in records], weights)

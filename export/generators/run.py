@@ -114,9 +114,9 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
             if trainer.done % options.every and trainer.done != steps and not interrupted():
                 continue
             pace = (time.monotonic() - started) / (trainer.done - first)
-            line = {k: round(v, 4) for k, v in record.items()} | {"s_per_step": round(pace, 3)}
+            entry = {k: round(v, 4) for k, v in record.items()} | {"s_per_step": round(pace, 3)}
             with (out / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
+                log.write(json.dumps(entry) + "\n")
             say(progress_line(record, steps, pace))
             samples(trainer, shown).save(out / "samples" / f"{trainer.done:06d}.png")
             part = checkpoint.with_suffix(".part")
@@ -216,7 +216,7 @@ def progress_line(record: dict[str, float], steps: int, pace_s: float) -> str:
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Ctrl-C sets a flag, so that the step in progress ends; a second one stops at once."""
-    hit = []
+    hit: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         if hit:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import re
+import tomllib
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
+from export.declared_prior import make_prior
 from export.errors import InputError
+from export.generator import FROM_TORCH, PARAMETRISED
+from export.priors import kinds
 from pipeline.build import build
+from pipeline.cli import cli
 from pipeline.config import parse_config
 from pipeline.progress import LineReporter
 from pipeline.workspace import open_workspace
@@ -60,3 +66,30 @@ def test_a_prior_of_another_length_is_refused_before_any_work(tmp_path: Path) ->
     (tmp_path / "bounds.txt").write_text("1 2")
     with pytest.raises(InputError, match="prior box: high holds 2 numbers, but the generator's code has 8"):
         open_workspace(config, tmp_path)
+
+
+PAGE = (Path(__file__).parents[2] / "docs" / "generators.md").read_text()
+
+
+@pytest.mark.parametrize("block", re.findall(r"```toml\n(.*?)```", PAGE, re.S))
+def test_the_pages_configurations_are_valid(block: str) -> None:
+    raw = tomllib.loads(block)
+    config = parse_config({"name": "page", "network": {"source": "x.onnx"}, "layers": [{"name": "a"}]} | raw, "page")
+    kinds_of_prior = config.generator.prior
+    if kinds_of_prior is not None and not (isinstance(kinds_of_prior, dict) and "high" in kinds_of_prior):
+        assert make_prior(kinds_of_prior, (4,)).code_dim == 4
+
+
+def test_the_page_names_every_source_and_prior() -> None:
+    sources = set(re.findall(r"`(\w+):[\w.]", PAGE.split("## What the file")[0]))
+    assert sources == {"bundled", *FROM_TORCH, *PARAMETRISED}
+    table = PAGE.split("## Code priors")[1].split("All take")[0]
+    assert set(re.findall(r"^\| `([\w-]+)` \|", table, re.M)) - {"prior"} == set(kinds()) - {"joint"}
+
+
+def test_the_pages_commands_exist() -> None:
+    commands = re.findall(r"neuron-atlas ([\w-]+)((?:[^\n`]|\\\n)*)", PAGE)
+    assert {name for name, _ in commands} >= {"train-generator", "encode"}
+    for name, arguments in commands:
+        known = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        assert set(re.findall(r"(?<=\s)--[\w-]+", arguments)) <= known, name
