@@ -71,7 +71,8 @@ def encode_images(
     facts = encoder_facts(generator)
     first = None
     if facts is not None:
-        network = open_encoder(facts, CACHE, network_of(encoder, weights) if encoder else None)
+        given = network_of(encoder or facts.source, weights) if encoder or weights else None
+        network = open_encoder(facts, CACHE, given)
         first = _session(compile_encoder(generator, network, facts, BATCH))
     model, fields = compile_refine(generator, refining(max(1, steps), lr), BATCH)
     refine, decode = _session(model), _session(compile_decode(generator, BATCH))

@@ -1,4 +1,8 @@
-"""PyTorch generators -> ONNX with a card and a code prior. Adding a kind of source is adding a module with ``read``."""
+"""PyTorch generators -> ONNX with a card and a code prior.
+
+Adding a kind of source is adding a module with two functions of ``(name, weights, folder)``: ``read``, and ``fingerprint``, a
+digest of what is read, so that it is exported once, or None to export it every time.
+"""
 
 from __future__ import annotations
 
@@ -57,14 +61,20 @@ class FlatCode(nn.Module):
         return image
 
 
+def _module(source: str) -> tuple[Any, str]:
+    """The module of this package for the part before the first colon, and the rest."""
+    kind, _, name = source.partition(":")
+    return importlib.import_module(f"{__name__}.{kind}"), name
+
+
 def read_torch_generator(source: str, weights: Path | None, folder: Path = Path()) -> TorchGenerator:
     """Build the generator that ``source`` names; the part before the first colon is a module of this package.
 
     Raises:
         ModelError: unknown, unreadable or ill-fitting weights.
     """
-    kind, _, name = source.partition(":")
-    made: TorchGenerator = importlib.import_module(f"{__name__}.{kind}").read(name, weights, folder)
+    module, name = _module(source)
+    made: TorchGenerator = module.read(name, weights, folder)
     return made
 
 
@@ -77,9 +87,14 @@ def export_generator(source: str, weights: Path | None, cache: Path, folder: Pat
     Raises:
         ModelError: see :func:`read_torch_generator` and :func:`write_generator`.
     """
-    stamp = hashlib.sha256(f"{source}|{weights and weights.resolve()}|{folder.resolve()}".encode()).hexdigest()[:12]
+    module, name = _module(source)
+    known: str | None = module.fingerprint(name, weights, folder)
+    made_of = known or f"{weights and weights.resolve()}|{folder.resolve()}"
+    stamp = hashlib.sha256(f"{source}|{made_of}".encode()).hexdigest()[:12]
     stem = "".join(c if c.isalnum() or c in "._-" else "-" for c in source)[-60:]
     out = cache / f"{stem}-{stamp}.onnx"
+    if known is not None and out.exists() and out.with_suffix(".codes.npz").exists():
+        return out
     cache.mkdir(parents=True, exist_ok=True)
     write_generator(read_torch_generator(source, weights, folder), out, source)
     return out

@@ -13,8 +13,14 @@ from export.errors import ModelError, suggestion
 from export.generators.caffe import read_caffemodel
 from export.generators.deepsim import CHANNELS, CODES, DeepSim, card, default_prior
 from export.generators.sources import TorchGenerator, read_state
+from export.models import digest_of
 
 Weights = dict[str, tuple[npt.NDArray[np.float32], ...]]
+
+
+def fingerprint(name: str, weights: Path | None, folder: Path) -> str | None:
+    """The weights' digest; the architecture does not change."""
+    return digest_of(weights) if weights is not None and weights.is_file() else None
 
 
 def read(name: str, weights: Path | None, folder: Path) -> TorchGenerator:

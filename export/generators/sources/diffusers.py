@@ -11,6 +11,7 @@ from torch import nn
 
 from export.errors import ModelError
 from export.generators.sources import TorchGenerator
+from export.models import digest_of
 
 KINDS = ("AutoencoderKL", "AutoencoderTiny")
 
@@ -31,6 +32,13 @@ class Decoder(nn.Module):
     def forward(self, code: torch.Tensor) -> torch.Tensor:
         image: torch.Tensor = self.autoencoder.decode(code / self.scale + self.shift, return_dict=False)[0]
         return image
+
+
+def fingerprint(name: str, weights: Path | None, folder: Path) -> str | None:
+    """Digest of every file of the model's folder."""
+    where = folder / name.rpartition(":")[0]
+    files = sorted(p for p in where.glob("*") if p.suffix in (".json", ".safetensors", ".bin"))
+    return "|".join(f"{p.name}={digest_of(p)}" for p in files) if files and weights is None else None
 
 
 def read(name: str, weights: Path | None, folder: Path) -> TorchGenerator:

@@ -9,6 +9,10 @@ from export.errors import ModelError
 from export.generators.sources import TorchGenerator, read_state
 
 
+def fingerprint(name: str, weights: Path | None, folder: Path) -> None:
+    """The factory's code may change at any time."""
+
+
 def read(name: str, weights: Path | None, folder: Path) -> TorchGenerator:
     """Call the factory and load ``weights`` into its module.
 

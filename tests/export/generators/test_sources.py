@@ -14,10 +14,12 @@ import pytest
 import torch
 from torch import nn
 
+from export.errors import ModelError
 from export.generator import FROM_TORCH, PARAMETRISED, Declared, Generator, resolve_generator
+from export.generators import sources
 from export.generators.deepsim import MEAN_BGR, randomised
 from export.generators.fourier import COLOURS
-from export.generators.sources import TorchGenerator
+from export.generators.sources import TorchGenerator, read_torch_generator
 from export.lint import lint
 from export.models import ASSETS, read_model
 from export.step import compile_decode, compile_step
@@ -259,3 +261,42 @@ def read_bytes(model: bytes) -> Any:
     import onnx_ir as ir
 
     return ir.from_proto(onnx.load_from_string(model))
+
+
+def test_the_decoder_of_a_tiny_autoencoder(tmp_path: Path) -> None:
+    diffusers = pytest.importorskip("diffusers")
+    torch.manual_seed(6)
+    vae = diffusers.AutoencoderTiny(
+        encoder_block_out_channels=(4, 4),
+        decoder_block_out_channels=(4, 4),
+        num_encoder_blocks=(1, 1),
+        num_decoder_blocks=(1, 1),
+        latent_channels=2,
+    ).eval()
+    vae.save_pretrained(tmp_path / "taesd")
+    made = read_torch_generator("diffusers:taesd:12", None, tmp_path)
+    assert made.code == [(2, 6, 6)]
+    latents = torch.randn(2, 2, 6, 6)
+    with torch.no_grad():
+        torch.testing.assert_close(made.module(latents), vae.decode(latents).sample)
+    with pytest.raises(ModelError, match="sides that are multiples of 2"):
+        read_torch_generator("diffusers:taesd:13", None, tmp_path)
+
+
+def test_the_same_weights_are_exported_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_caffemodel(randomised(1 / 32, 1), tmp_path / "a.caffemodel")
+    write_caffemodel(randomised(1 / 32, 2), tmp_path / "b.caffemodel")
+    written: list[Path] = []
+
+    def write(generator: TorchGenerator, out: Path, origin: str) -> None:
+        written.append(out)
+        out.touch()
+        out.with_suffix(".codes.npz").touch()
+
+    monkeypatch.setattr(sources, "write_generator", write)
+    for name in ("a", "a", "b"):
+        sources.export_generator("deepsim:fc6", tmp_path / f"{name}.caffemodel", tmp_path / "cache")
+    assert len(written) == len(set(written)) == 2
+    for _ in range(2):  # code can change at any time
+        sources.export_generator(f"python:{__name__}:big_gan", None, tmp_path / "cache")
+    assert len(written) == 4
