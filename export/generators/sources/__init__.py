@@ -1,7 +1,7 @@
 """PyTorch generators -> ONNX with a card and a code prior.
 
-Adding a kind of source is adding a module with two functions of ``(name, weights, folder)``: ``read``, and ``fingerprint``, a
-digest of what is read, so that it is exported once, or None to export it every time.
+Adding a kind of source is adding a module with two functions of ``(name, weights, folder)``: ``read``, and
+``fingerprint``, a digest of what is read, so that it is exported once, or None to export it every time.
 """
 
 from __future__ import annotations
