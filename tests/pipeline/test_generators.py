@@ -39,7 +39,7 @@ def config_of(folder: Path, **generator: Any) -> Any:
         "network": {"source": "network.onnx"},
         "generator": {"source": "generator.onnx"} | {k: v for k, v in generator.items() if v is not None},
         "ascent": {"steps": 5, "start_scale": 1.0},
-        "run": {"batch": 2, "threads": 1},
+        "run": {"runtime": "onnxruntime", "batch": 2, "threads": 1},
         "layers": [{"name": "relu1", "units": [0, 1]}],
     }
     return parse_config(raw, "test", folder=str(folder))
