@@ -12,19 +12,19 @@ from export.prior import CodePrior
 
 
 def start_code(prior: CodePrior, layer: str, job: Job, scale: float) -> npt.NDArray[np.float32]:
-    """``clip(mean + scale * std * n, low, high)`` with n ~ N(0, 1); (code_dim,) float32.
+    """``mean + scale * std * n`` with n ~ N(0, 1), made plausible by the prior; (code_dim,) float32.
 
     It depends on no other job, on no order and on no batch, and is the same in every process.
 
     Args:
-        prior: statistics and bounds of the generator's code.
+        prior: of the generator's code.
         layer: the layer as the user named it.
         job: unit and seed.
         scale: 0 starts at the mean, 1 spreads starts as widely as encoded images.
     """
     noise = standard_normal(f"{layer}\n{job.unit}\n{job.seed}", prior.code_dim)
     code = prior.mean + np.float32(scale) * prior.std * noise
-    return np.clip(code, prior.low, prior.high).astype(np.float32)
+    return prior.constrain(code)
 
 
 def standard_normal(key: str, count: int) -> npt.NDArray[np.float32]:

@@ -51,6 +51,20 @@ class GeneratorOutput(BaseModel):
     scale: PerChannel = (1.0, 1.0, 1.0)
     offset: PerChannel = (0.0, 0.0, 0.0)
 
+    @classmethod
+    def of_range(cls, low: float, high: float, channels: Literal["RGB", "BGR"] = "RGB") -> GeneratorOutput:
+        """Of a generator whose black is ``low`` and whose white is ``high``.
+
+        Raises:
+            ModelError: the range is empty.
+        """
+        if not low < high:
+            raise ModelError(
+                f"the generator's range [{low:g}, {high:g}] is empty; give [black, white], such as [-1, 1]"
+            )
+        scale = 1 / (high - low)
+        return cls(channels=channels, scale=(scale,) * 3, offset=(-low * scale,) * 3)
+
 
 class NetworkCard(_Card):
     """Card of a network; ``labels`` names the components of the last layer."""

@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import onnx_ir as ir
 
-from export.cards import CARD_KEY, GeneratorCard, parse_card
-from export.errors import ModelError
+from export.cards import CARD_KEY, GeneratorCard, GeneratorOutput, parse_card
+from export.declared_prior import Declaration, make_prior
+from export.errors import InputError, ModelError, suggestion
 from export.models import ASSETS, digest_of, read_model
+from export.output_range import check_output
 from export.passes.batch import set_batch
+from export.passes.flat_code import flatten_code
 from export.passes.shapes import static_shape
 from export.prior import CodePrior
+
+FROM_TORCH = ("deepsim", "diffusers", "python")
+"""Kinds of source that need PyTorch: modules of :mod:`export.generators.sources`."""
+PARAMETRISED = ("fourier", "pixels")
+"""Kinds of source that are written as a graph: modules of :mod:`export.generators`."""
 
 
 @dataclass(frozen=True)
@@ -21,10 +32,10 @@ class Generator:
     """A generator on disk.
 
     Attributes:
-        path: the ``.onnx`` file; ``NAME.codes.npz`` beside it holds the code prior.
-        digest: SHA-256 of the model's bytes and the prior's.
+        path: the ``.onnx`` file; ``NAME.codes.npz`` beside it holds the code prior, unless one is declared.
+        digest: SHA-256 of the model's bytes, of the prior's and of what else was declared.
         card: source, licence, what the output means, training data.
-        prior: code statistics and bounds.
+        prior: code statistics and what keeps a code plausible.
         image_px: side of its square image.
     """
 
@@ -43,49 +54,134 @@ class Generator:
         return read_model(self.path)
 
     def model(self, batch: int) -> ir.Model:
-        """A copy of the graph with a static batch and static shapes; the file is read once."""
+        """A copy of the graph, code (batch, code_dim) in, with static shapes; the file is read once."""
         model = self._read.clone()
         set_batch(model, batch)
+        flatten_code(model)
         return model
 
 
-def load_generator(path: Path) -> Generator:
+@dataclass(frozen=True)
+class Declared:
+    """What a user says about a generator that its files do not say, or say otherwise.
+
+    Attributes:
+        prior: see :func:`export.declared_prior.make_prior`; None for what the generator came with.
+        range: values of black and white in the output; None for what the card says, [0, 1] without a card.
+        channels: order of the output's channels; None for what the card says.
+        folder: where relative paths start.
+    """
+
+    prior: Declaration | None = None
+    range: tuple[float, float] | None = None
+    channels: Literal["RGB", "BGR"] | None = None
+    folder: Path = Path()
+
+    def output(self, known: GeneratorOutput) -> GeneratorOutput:
+        """``known`` with what is declared in its place."""
+        if self.range is not None:
+            return GeneratorOutput.of_range(*self.range, channels=self.channels or known.channels)
+        return known.model_copy(update={"channels": self.channels}) if self.channels else known
+
+
+NOTHING = Declared()
+
+
+def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
     """Open an ``.onnx`` generator.
 
     Raises:
-        ModelError: missing, corrupt, not a map from a code (N, D) to an image (N, 3, S, S), or statistics of
-            another length.
+        ModelError: missing, corrupt, not a map from a code (N, ...) to an image (N, 3, S, S), statistics of another
+            length, or an output outside the declared range.
+        InputError: no statistics and no prior declared, or a wrong declaration.
     """
     digest = digest_of(path)
     model = read_model(path)
     text = model.metadata_props.get(CARD_KEY)
     card = parse_card(GeneratorCard, text, path) if text is not None else GeneratorCard(title=path.stem)
-    statistics = path.with_suffix(".codes.npz")
-    prior = CodePrior.load(statistics)
+    output = declared.output(card.output)
     set_batch(model, 1)
-    if len(model.graph.inputs) != 1:
-        raise ModelError(f"{path}: a generator has one input, the code; this one has {len(model.graph.inputs)}")
+    try:
+        parts = flatten_code(model)
+    except ModelError as error:
+        raise ModelError(f"{path}: {error}") from error
+    prior, prior_digest = _prior(path, parts, declared)
     code, image = static_shape(model.graph.inputs[0]), static_shape(model.graph.outputs[0])
     if code != (1, prior.code_dim):
         raise ModelError(
-            f"{path} takes a code of shape {code}, but {statistics.name} describes codes of {prior.code_dim}"
+            f"{path} takes a code of shape {code}, but {_statistics(path).name} describes codes of {prior.code_dim}"
         )
     if image is None or len(image) != 4 or image[1] != 3 or image[2] != image[3]:
         raise ModelError(f"{path}: a generator's output must be a square RGB image (N, 3, S, S), but is {image}")
-    return Generator(path, f"{digest}-{digest_of(statistics)}", card, prior, image[2])
+    if output != card.output:
+        digest = hashlib.sha256(f"{digest}{output.model_dump_json()}".encode()).hexdigest()
+    generator = Generator(path, f"{digest}-{prior_digest}", card.model_copy(update={"output": output}), prior, image[2])
+    if text is None or output != card.output:  # nobody has looked yet whether what is said is true
+        check_output(generator.model(2), prior, output, str(path))
+    return generator
 
 
-def resolve_generator(source: str, *, cache: Path | None = None) -> Generator:
-    """Find the generator that ``source`` names: ``bundled:NAME`` or the path of an ``.onnx`` file.
+def _statistics(path: Path) -> Path:
+    return path.with_suffix(".codes.npz")
+
+
+def _prior(path: Path, parts: tuple[int, ...], declared: Declared) -> tuple[CodePrior, str]:
+    """The prior and a digest of where it came from."""
+    statistics = _statistics(path)
+    if declared.prior is None:
+        try:
+            return CodePrior.load(statistics), digest_of(statistics)
+        except InputError as error:
+            if statistics.exists():
+                raise
+            raise InputError(f'{error}; or declare one: [generator] prior = "gaussian"') from error
+    known = CodePrior.load(statistics) if statistics.exists() else None
+    if known is not None and known.code_dim != sum(parts):
+        raise ModelError(
+            f"{path} takes a code of {sum(parts)}, but {statistics.name} describes codes of {known.code_dim}"
+        )
+    prior = make_prior(declared.prior, parts, known, declared.folder)
+    return prior, prior.digest()
+
+
+def resolve_generator(
+    source: str, *, weights: Path | None = None, declared: Declared = NOTHING, cache: Path | None = None
+) -> Generator:
+    """Find or make the generator that ``source`` names.
+
+    Args:
+        source: ``bundled:NAME``, an ``.onnx`` file, ``deepsim:fc6|fc7|pool5``, ``diffusers:FOLDER:IMAGE_PX``,
+            ``python:package.module:factory``, ``pixels:IMAGE_PX`` or ``fourier:IMAGE_PX``.
+        weights: file of weights, for the kinds that take one.
+        declared: what replaces what the generator says of itself.
+        cache: folder for generators that are made; ``build/networks`` by default.
 
     Raises:
-        ModelError: see :func:`load_generator`.
+        ModelError: see :func:`load_generator`; an unknown source, or PyTorch is needed and missing.
     """
     kind, _, name = source.partition(":")
-    if kind != "bundled":
-        return load_generator(Path(source))
-    path = ASSETS / f"{name}.onnx"
-    if not path.is_file():
-        known = sorted(p.name.removesuffix(".codes.npz") for p in ASSETS.glob("*.codes.npz"))
-        raise ModelError(f"there is no bundled generator {name!r}; bundled are {', '.join(known)}")
-    return load_generator(path)
+    cache = cache or Path("build") / "networks"
+    if weights is not None and kind not in FROM_TORCH:
+        raise ModelError(f"generator {source} takes no weights; they belong to {', '.join(FROM_TORCH)}")
+    if kind == "bundled":
+        path = ASSETS / f"{name}.onnx"
+        if not path.is_file():
+            known = sorted(p.name.removesuffix(".codes.npz") for p in ASSETS.glob("*.codes.npz"))
+            raise ModelError(f"there is no bundled generator {name!r}; bundled are {', '.join(known)}")
+        return load_generator(path, declared)
+    if kind in PARAMETRISED:
+        made = importlib.import_module(f"export.generators.{kind}").write(name, cache)
+        return load_generator(made, declared)
+    if kind in FROM_TORCH:
+        try:
+            from export.generators.sources import export_generator
+        except ImportError as error:
+            raise ModelError(f"{source} needs PyTorch ({error}); run: pip install 'neuron-atlas[export]'") from error
+        return load_generator(export_generator(source, weights, cache, declared.folder), declared)
+    if source.endswith(".onnx"):
+        return load_generator(Path(source), declared)
+    kinds = [f"{k}:..." for k in ("bundled", *PARAMETRISED, *FROM_TORCH)]
+    raise ModelError(
+        f"unknown generator {source!r}{suggestion(kind, [k[:-4] for k in kinds])}; give an .onnx file or "
+        f"{', '.join(kinds)}"
+    )

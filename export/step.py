@@ -26,6 +26,7 @@ from export.passes.batchnorm import fold_batchnorm
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
 from export.passes.shapes import infer_shapes, static_shape
+from export.rotation import add_rotation
 from export.update import Ascent, add_update, state_fields
 from export.view import View, make_view
 from export.vjp import append_gradient
@@ -67,7 +68,7 @@ def compile_step(
         raise ModelError(f"layer {layer!r} has no saturating activation, so there is no pre-activation to maximise")
     prior = generator.prior
     if decay is not None:
-        prior = type(prior)(prior.mean, prior.std, prior.low, prior.high, np.full_like(prior.decay, decay))
+        prior = prior.with_decay(decay)
     preprocessing = network.card.input
     view = make_view(
         generator.image_px,
@@ -76,6 +77,8 @@ def compile_step(
         fit=ascent.fit,
         jitter_px=ascent.jitter_px,
         steps=ascent.steps,
+        zoom=ascent.zoom,
+        rotate_deg=ascent.rotate_deg,
     )
 
     body = _model_at_opset(network, batch)
@@ -94,15 +97,15 @@ def compile_step(
     else:
         part = None
 
-    model = _empty("step")
+    model = empty_model("step")
     graph = model.graph
     fields = state_fields(ascent, generator.code_dim)
-    state = {f.name: _input(graph, f.name, f.dtype, (batch, *f.shape)) for f in fields}
-    unit = _input(graph, "unit", "int64", (batch,))
-    image = _generate(graph, generator, batch, state["code"], part)
+    state = {f.name: add_input(graph, f.name, f.dtype, (batch, *f.shape)) for f in fields}
+    unit = add_input(graph, "unit", "int64", (batch,))
+    image = generate(graph, generator, batch, state["code"], part)
     e = Emitter(graph, prefix="view")
-    seen = _look(e, image, view, state["step"], ascent.steps)
-    tensors = merge_into(graph, body, "network", {str(body.graph.inputs[0].name): _prepare(e, seen, preprocessing)})
+    seen = look(e, image, view, state["step"], ascent.steps)
+    tensors = merge_into(graph, body, "network", {str(body.graph.inputs[0].name): prepare(e, seen, preprocessing)})
     infer_shapes(model)
 
     e = Emitter(graph, prefix="select")
@@ -123,7 +126,7 @@ def compile_step(
         receptive_field=Box(*(bound for ends in zip(*seen_part, strict=True) for bound in ends)),
         state=fields,
     )
-    return StepGraph(_finish(model, outputs), compile_decode(generator, batch), manifest)
+    return StepGraph(finish(model, outputs), compile_decode(generator, batch), manifest)
 
 
 def compile_decode(generator: Generator, batch: int) -> bytes:
@@ -142,12 +145,12 @@ _DECODES: dict[tuple[Path, str, int], bytes] = {}
 
 
 def _compile_decode(generator: Generator, batch: int) -> bytes:
-    model = _empty("decode")
-    code = _input(model.graph, "code", "float32", (batch, generator.code_dim))
-    image = _generate(model.graph, generator, batch, code)
+    model = empty_model("decode")
+    code = add_input(model.graph, "code", "float32", (batch, generator.code_dim))
+    image = generate(model.graph, generator, batch, code)
     e = Emitter(model.graph, prefix="show")
     zero, one = e.const(np.asarray(0, np.float32)), e.const(np.asarray(1, np.float32))
-    return _finish(model, {"image": e.op("Clip", image, zero, one)})
+    return finish(model, {"image": e.op("Clip", image, zero, one)})
 
 
 def cut_at(model: ir.Model, tensor: str) -> None:
@@ -190,19 +193,19 @@ def position_region(of: ir.Value, position: tuple[int, int] | None) -> Region:
     return region if position is None else (*region[:2], *((at, at + 1) for at in position))
 
 
-def _empty(name: str) -> ir.Model:
+def empty_model(name: str) -> ir.Model:
     graph = ir.Graph([], [], nodes=[], name=name, opset_imports={"": OPSET})
     return ir.Model(graph, ir_version=10, producer_name="neuron-atlas")
 
 
-def _input(graph: ir.Graph, name: str, dtype: str, shape: tuple[int, ...]) -> ir.Value:
+def add_input(graph: ir.Graph, name: str, dtype: str, shape: tuple[int, ...]) -> ir.Value:
     kind = ir.TensorType(ir.DataType.from_numpy(np.dtype(dtype)))
     value = ir.Value(name=name, type=kind, shape=ir.Shape(shape))
     graph.inputs.append(value)
     return value
 
 
-def _generate(
+def generate(
     graph: ir.Graph, generator: Generator, batch: int, code: ir.Value, part: tuple[Span, Span] | None = None
 ) -> ir.Value:
     """code -> canonical image, or the ``part`` of it (rows, columns)."""
@@ -226,11 +229,13 @@ def _canonical(e: Emitter, image: ir.Value, output: GeneratorOutput) -> ir.Value
     return _reversed_channels(e, image) if output.channels == "BGR" else image
 
 
-def _look(e: Emitter, image: ir.Value, view: View, step: ir.Value, steps: int) -> ir.Value:
+def look(e: Emitter, image: ir.Value, view: View, step: ir.Value, steps: int) -> ir.Value:
     """The canonical image as the network sees it: ``rows @ image @ columns^T``, matrices chosen by the slot's step."""
     if view.is_identity():
         return image
     age = e.op("Min", step, e.const(np.asarray(steps - 1, np.int64)))
+    if view.rotation is not None:
+        image = add_rotation(e, image, view.rotation, age)
 
     def table(matrices: np.ndarray, of_step: np.ndarray) -> ir.Value:
         if len(matrices) == 1:
@@ -241,7 +246,7 @@ def _look(e: Emitter, image: ir.Value, view: View, step: ir.Value, steps: int) -
     return e.op("MatMul", rows, table(np.ascontiguousarray(view.columns.transpose(0, 2, 1)), view.column_of_step))
 
 
-def _prepare(e: Emitter, image: ir.Value, preprocessing: NetworkInput) -> ir.Value:
+def prepare(e: Emitter, image: ir.Value, preprocessing: NetworkInput) -> ir.Value:
     """``(canonical - mean) / std`` in the network's channel order, as one multiplication and one addition."""
     if preprocessing.channels == "BGR":
         image = _reversed_channels(e, image)
@@ -268,7 +273,7 @@ def _select(e: Emitter, layer: ir.Value, unit: ir.Value, position: tuple[int, in
     return e.op("ReduceSum", e.op("Mul", layer, mask), e.const(np.asarray([1], np.int64)), keepdims=0)
 
 
-def _finish(model: ir.Model, outputs: dict[str, ir.Value]) -> bytes:
+def finish(model: ir.Model, outputs: dict[str, ir.Value]) -> bytes:
     """Name the outputs, clean up, serialise."""
     graph = model.graph
     e = Emitter(graph, prefix="output")

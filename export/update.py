@@ -31,6 +31,8 @@ class Ascent:
         beta1: Adam's decay of the first moment.
         beta2: Adam's decay of the second moment.
         jitter_px: largest shift of the view, in pixels of the network's input.
+        zoom: largest relative change of the view's size, both ways.
+        rotate_deg: largest rotation of the view, both ways.
         fit: how the image meets the network's input: ``resize`` or ``crop``.
     """
 
@@ -41,6 +43,8 @@ class Ascent:
     beta1: float = 0.9
     beta2: float = 0.99
     jitter_px: int = 0
+    zoom: float = 0.0
+    rotate_deg: float = 0.0
     fit: Literal["resize", "crop"] = "resize"
 
     def learning_rates(self) -> np.ndarray:
@@ -77,7 +81,7 @@ def add_update(
         activation: (batch,) at the incoming code.
         gradient: (batch, code_dim), its derivative.
         ascent: the schedule.
-        prior: bounds and decay: the code is clipped, then decayed, as in the published program.
+        prior: keeps the code plausible after the step; see :mod:`export.priors`.
         recorded: (steps,) bool, whether a step's activation may become the best so far (not under jitter).
 
     Returns:
@@ -106,12 +110,7 @@ def add_update(
     else:
         move = e.op("Mul", direction, _column(e, rates, age))
     moved = e.op("Add", code, move)
-    if np.isfinite(prior.low).any():
-        moved = e.op("Max", moved, e.const(prior.low[None]))
-    if np.isfinite(prior.high).any():
-        moved = e.op("Min", moved, e.const(prior.high[None]))
-    if (prior.decay != 1).any():
-        moved = e.op("Mul", moved, e.const(prior.decay[None]))
+    moved = prior.emit(e, moved)
 
     may = e.op("Gather", e.const(np.asarray(recorded, np.bool_)), age, axis=0)
     better = e.op("And", may, e.op("Greater", activation, state["best_activation"]))

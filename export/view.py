@@ -1,7 +1,8 @@
-"""The view: how the network looks at the generator's image. Resize, crop and jitter, as one matrix per axis.
+"""The view: how the network looks at the generator's image. Resize, crop, zoom and jitter, as one matrix per axis.
 
 A bilinear resize by a sub-pixel shift is linear and separable: ``out = Y @ image @ X^T`` per channel. A table of such
-matrices, one per offset, turns jitter into a Gather and two small matrix products that every runtime has.
+matrices, one per offset and zoom, turns jitter into a Gather and two small matrix products that every runtime has.
+Rotation does not separate; it comes before, see :mod:`export.rotation`.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ import numpy.typing as npt
 
 from export.cone.regions import Span
 from export.errors import ModelError
+from export.rotation import Rotation, make_rotation
 
 JITTER_PERIOD = 5
 """The last step of every JITTER_PERIOD looks without jitter; only those steps are recorded."""
+NUM_ZOOMS = 5
+"""Zooms drawn from, evenly spaced from one end to the other."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,8 @@ class View:
         columns: (offsets, network width, image_px) float32.
         row_of_step: (steps,) int64 index into ``rows``.
         column_of_step: (steps,) int64 index into ``columns``.
-        still: index of the offset 0.
+        still: index of the offset 0 at zoom 1.
+        rotation: of the generator's image before the matrices; None for none.
     """
 
     rows: npt.NDArray[np.float32]
@@ -35,9 +40,12 @@ class View:
     row_of_step: npt.NDArray[np.int64]
     column_of_step: npt.NDArray[np.int64]
     still: int
+    rotation: Rotation | None = None
 
     def is_identity(self) -> bool:
-        return all(np.array_equal(m, np.eye(m.shape[2])[None]) for m in (self.rows, self.columns))
+        return self.rotation is None and all(
+            np.array_equal(m, np.eye(m.shape[2])[None]) for m in (self.rows, self.columns)
+        )
 
     def part(self, rows: Span, columns: Span, *, still: bool = False) -> tuple[View, tuple[Span, Span]]:
         """The view of rows and columns ``[first, last)`` of the network's input.
@@ -51,33 +59,45 @@ class View:
             The smaller view, and the rows and columns of the generator's image that it reads, at any offset.
         """
         offsets = slice(self.still, self.still + 1) if still else slice(None)
-        by_row, top = _part(self.rows[offsets], rows)
-        by_column, left = _part(self.columns[offsets], columns)
-        return View(by_row, by_column, self.row_of_step, self.column_of_step, self.still), (top, left)
+        turning = self.rotation is not None and not still  # then any pixel may come anywhere
+        by_row, top = _part(self.rows[offsets], rows, everything=turning)
+        by_column, left = _part(self.columns[offsets], columns, everything=turning)
+        return View(by_row, by_column, self.row_of_step, self.column_of_step, self.still, self.rotation), (top, left)
 
     def steady(self) -> npt.NDArray[np.bool_]:
-        """(steps,) whether a step looks without jitter."""
+        """(steps,) whether a step looks without jitter, zoom and rotation."""
         steady: npt.NDArray[np.bool_] = (self.row_of_step == self.still) & (self.column_of_step == self.still)
-        return steady
+        return steady if self.rotation is None else steady & (self.rotation.of_step == self.rotation.still)
 
 
-def _part(matrices: npt.NDArray[np.float32], span: Span) -> tuple[npt.NDArray[np.float32], Span]:
+def _part(matrices: npt.NDArray[np.float32], span: Span, *, everything: bool) -> tuple[npt.NDArray[np.float32], Span]:
     own = matrices[:, span[0] : span[1]]
+    if everything:
+        return np.ascontiguousarray(own), (0, own.shape[2])
     used = np.flatnonzero(own.any(axis=(0, 1)))
     first, last = int(used[0]), int(used[-1]) + 1
     return np.ascontiguousarray(own[:, :, first:last]), (first, last)
 
 
-def resize_matrix(size: int, out: int, shift: float = 0.0) -> npt.NDArray[np.float32]:
+def resize_matrix(size: int, out: int, shift: float = 0.0, zoom: float = 1.0) -> npt.NDArray[np.float32]:
     """Bilinear resize of ``size`` samples to ``out``, shifted by ``shift`` output pixels; (out, size), rows sum to 1.
+
+    ``zoom`` enlarges about the centre.
 
     Half-pixel centres (``align_corners=False``); enlarging repeats the edges, reducing averages what lies inside (the
     triangle is widened), as PyTorch's antialiased resize does.
     """
     scale = size / out
-    centre = (np.arange(out) + 0.5 + shift) * scale - 0.5
+    return _sampled((np.arange(out) + 0.5 + shift) * scale - 0.5, size, scale, zoom)
+
+
+def _sampled(centre: npt.NDArray[np.floating], size: int, scale: float, zoom: float) -> npt.NDArray[np.float32]:
+    """Bilinear samples at ``centre``, ``scale`` input samples apart, zoomed about the middle of the input."""
+    if zoom != 1:
+        middle = (size - 1) / 2
+        centre, scale = middle + (centre - middle) / zoom, scale / zoom
     width = max(scale, 1.0)
-    matrix = np.zeros((out, size), np.float64)
+    matrix = np.zeros((len(centre), size), np.float64)
     for row, c in enumerate(centre):
         taps = np.arange(int(np.floor(c - width)), int(np.ceil(c + width)) + 1)
         weights = np.maximum(0.0, 1.0 - np.abs(taps - c) / width)
@@ -89,15 +109,31 @@ def resize_matrix(size: int, out: int, shift: float = 0.0) -> npt.NDArray[np.flo
     return rows
 
 
-def crop_matrix(size: int, out: int, shift: int = 0) -> npt.NDArray[np.float32]:
-    """Centre crop of ``out`` of ``size`` samples, moved by ``shift``; (out, size) with a single 1 per row."""
+def crop_matrix(size: int, out: int, shift: int = 0, zoom: float = 1.0) -> npt.NDArray[np.float32]:
+    """Centre crop of ``out`` of ``size`` samples, moved by ``shift``; (out, size) with a single 1 per row.
+
+    ``zoom`` enlarges about the centre of the image; other than 1 it interpolates.
+    """
     start = (size - out) // 2 + shift
+    if zoom != 1:
+        return _sampled(start + np.arange(out, dtype=np.float64), size, 1.0, zoom)
     matrix = np.zeros((out, size), np.float32)
     matrix[np.arange(out), np.clip(start + np.arange(out), 0, size - 1)] = 1.0
     return matrix
 
 
-def make_view(image_px: int, height: int, width: int, *, fit: str, jitter_px: int, steps: int, seed: int = 0) -> View:
+def make_view(
+    image_px: int,
+    height: int,
+    width: int,
+    *,
+    fit: str,
+    jitter_px: int,
+    steps: int,
+    seed: int = 0,
+    zoom: float = 0.0,
+    rotate_deg: float = 0.0,
+) -> View:
     """Make the view of a network input of (height, width) on a generator image.
 
     Args:
@@ -108,6 +144,8 @@ def make_view(image_px: int, height: int, width: int, *, fit: str, jitter_px: in
         jitter_px: largest shift in network pixels, both ways.
         steps: length of the schedule.
         seed: of the jitter sequence, the same for every job.
+        zoom: largest relative change of size, both ways.
+        rotate_deg: largest angle, both ways.
 
     Raises:
         ModelError: a crop larger than the image.
@@ -117,11 +155,21 @@ def make_view(image_px: int, height: int, width: int, *, fit: str, jitter_px: in
             f"the generator's image ({image_px} px) does not fit the network: it is smaller than the network's input "
             f'({height}x{width}), so it cannot be cropped; use fit = "resize"'
         )
-    shifts = range(-jitter_px, jitter_px + 1)
     matrix = crop_matrix if fit == "crop" else resize_matrix
-    rows = np.stack([matrix(image_px, height, s) for s in shifts])
-    columns = np.stack([matrix(image_px, width, s) for s in shifts])
     rng = np.random.default_rng(seed)
-    offsets = rng.integers(0, len(rows), size=(2, steps))
-    offsets[:, np.arange(steps) % JITTER_PERIOD == JITTER_PERIOD - 1] = jitter_px
-    return View(rows, columns, offsets[0].astype(np.int64), offsets[1].astype(np.int64), jitter_px)
+    still = np.arange(steps) % JITTER_PERIOD == JITTER_PERIOD - 1
+    offsets = rng.integers(-jitter_px, jitter_px + 1, size=(2, steps))
+    zooms = (
+        np.linspace(1 - zoom, 1 + zoom, NUM_ZOOMS)[rng.integers(0, NUM_ZOOMS, size=steps)] if zoom else np.ones(steps)
+    )
+    offsets[:, still], zooms[still] = 0, 1.0
+    rotation = make_rotation(rotate_deg, steps, still, rng) if rotate_deg else None
+    keys = [[(int(shift), float(z)) for shift, z in zip(axis, zooms, strict=True)] for axis in offsets]
+    if zoom:
+        looks = sorted({key for axis in keys for key in axis} | {(0, 1.0)})
+    else:
+        looks = [(shift, 1.0) for shift in range(-jitter_px, jitter_px + 1)]
+    place = {look: number for number, look in enumerate(looks)}
+    row_of_step, column_of_step = (np.asarray([place[key] for key in axis], np.int64) for axis in keys)
+    rows, columns = (np.stack([matrix(image_px, side, *look) for look in looks]) for side in (height, width))
+    return View(rows, columns, row_of_step, column_of_step, place[(0, 1.0)], rotation)

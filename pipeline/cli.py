@@ -133,6 +133,65 @@ def synthesize(output: Path, **options: Any) -> None:
 
 
 @cli.command()
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--generator", default="bundled:lite0-hybrid", show_default=True, help="As in a configuration.")
+@click.option("--steps", type=click.IntRange(min=0), default=60, show_default=True, help="Steps of refinement.")
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
+@click.option("--encoder", help="Where the generator's encoder is, if not where it was when it was trained.")
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch encoder.")
+@click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="A PNG of images and reconstructions.")
+@click.option(
+    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The .npz file to write."
+)
+def encode(images: tuple[Path, ...], generator: str, output: Path, **options: Any) -> None:
+    """Find the codes of IMAGES: by the generator's encoder, then refined by steps of reconstruction.
+
+    Writes codes (N, code_dim), their distance from the images, and the files' names.
+    """
+    from export.generator import resolve_generator
+    from pipeline.encode import encode_files
+
+    for line in encode_files(resolve_generator(generator), images, output, **options):
+        click.echo(line)
+    click.echo(output)
+
+
+@cli.command("train-generator")
+@click.argument("encoder")
+@click.option("--images", multiple=True, required=True, help="Folder or tar of images, repeatable: PATH[:WEIGHT[:PX]].")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run.")
+@click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
+@click.option("--code", type=click.Choice(["hybrid", "global", "spatial"]), default="hybrid", show_default=True)
+@click.option("--global-layer", help="What is there; by default the last vector before the classes.")
+@click.option("--spatial-layer", help="Where it is; by default the last feature map.")
+@click.option("--taps", help="Feature maps to compare images in, separated by commas.")
+@click.option("--resolution", type=click.IntRange(min=16), default=128, show_default=True, help="Pixels a side.")
+@click.option("--steps", type=click.IntRange(min=1), default=6000, show_default=True)
+@click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True)
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=5e-4, show_default=True)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--spatial-dim", type=click.IntRange(min=1), default=32, show_default=True, help="Whitened channels.")
+@click.option(
+    "--style-dim", type=click.IntRange(min=4), default=512, show_default=True, help="Width of the modulation."
+)
+@click.option("--every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps between checkpoints.")
+@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--start-from", type=click.Path(path_type=Path), help="A generator whose weights are taken over.")
+@click.option("--trained-on", help="What the images are and on what terms; goes into the card.")
+@click.option("--title", help="Title of the card.")
+def train_generator(encoder: str, weights: Path | None, **options: Any) -> None:
+    """Train a generator matched to ENCODER, or go on training it, and write RUN/generator.onnx.
+
+    ENCODER is what `neuron-atlas layers` takes. RUN holds the checkpoint, a log and sheets of samples: images, their
+    reconstructions, and reconstructions without the spatial code. The last line printed is the generator's path.
+    """
+    from pipeline.training import train
+
+    click.echo(train(encoder, weights, click.echo, **options))
+
+
+@cli.command()
 @click.argument("source")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
 @click.option(

@@ -32,6 +32,23 @@ def _layers(value: object) -> object:
     raise ValueError("one table [[layers]] or more")
 
 
+def _prior(value: object) -> object:
+    tables = value if isinstance(value, list | tuple) and value else [value]
+    if value is None or all(isinstance(t, str) or (isinstance(t, dict) and "kind" in t) for t in tables):
+        return value
+    raise ValueError('a kind such as "gaussian", a table with a kind, or a list of these')
+
+
+def _range(value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) in (int, float) for v in value):
+        return tuple(float(v) for v in value)
+    raise ValueError("two numbers, [black, white]")
+
+
+PriorField = Annotated[Any, BeforeValidator(_prior)]
+RangeField = Annotated[Any, BeforeValidator(_range)]
 UnitsField = Annotated[Any, BeforeValidator(parse_units)]
 LabelsField = Annotated[Any, BeforeValidator(_labels)]
 
@@ -55,9 +72,23 @@ class NetworkSection(_Section):
 
 
 class GeneratorSection(_Section):
-    """The generator that serves as image prior; ``decay`` replaces the decay of every code component per step."""
+    """The generator that serves as image prior.
+
+    Attributes:
+        source: see :func:`export.generator.resolve_generator`.
+        weights: file of weights, for a generator whose source takes one.
+        prior: keeps a code plausible: a kind, a table with its options, or a list of these, one per part of the code;
+            by default what the generator came with.
+        range: values of black and white in the generator's output, where its card does not say.
+        channels: order of its channels, where its card does not say.
+        decay: replaces the decay of every code component per step.
+    """
 
     source: str = Field(default="bundled:lite0-hybrid", min_length=1)
+    weights: str | None = None
+    prior: PriorField = None
+    range: RangeField = None
+    channels: Literal["RGB", "BGR"] | None = None
     decay: float | None = Field(default=None, gt=0, le=1)
 
 
@@ -71,6 +102,8 @@ class AscentSection(_Section):
     beta1: float = Field(default=0.9, ge=0, lt=1)
     beta2: float = Field(default=0.99, ge=0, lt=1)
     jitter_px: int = Field(default=0, ge=0)
+    zoom: float = Field(default=0.0, ge=0, le=0.5)
+    rotate_deg: float = Field(default=0.0, ge=0, le=45)
     fit: Literal["resize", "crop"] = "resize"
     start_scale: float = Field(default=0.1, ge=0)
 

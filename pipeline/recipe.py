@@ -77,8 +77,5 @@ def canonical_json(value: object) -> str:
 
 
 def prior_digest(prior: CodePrior, decay: float | None) -> str:
-    """SHA-256 of a prior's arrays and of what replaces its decay."""
-    digest = hashlib.sha256(f"decay={decay!r}".encode())
-    for array in (prior.mean, prior.std, prior.low, prior.high, prior.decay):
-        digest.update(array.astype("<f4").tobytes())
-    return digest.hexdigest()
+    """SHA-256 of a prior and of what replaces its decay."""
+    return hashlib.sha256(f"decay={decay!r}{prior.digest()}".encode()).hexdigest()

@@ -14,7 +14,7 @@ from engine.protocol import Builder
 from engine.runtimes import get_builder
 from engine.slots import StopRule
 from export.errors import ConfigError
-from export.generator import Generator, resolve_generator
+from export.generator import Declared, Generator, resolve_generator
 from export.network import LayerInfo, Network, resolve_network
 from export.update import Ascent
 from pipeline.config import AtlasConfig
@@ -67,6 +67,8 @@ class Workspace:
             beta1=section.beta1,
             beta2=section.beta2,
             jitter_px=section.jitter_px,
+            zoom=section.zoom,
+            rotate_deg=section.rotate_deg,
             fit=section.fit,
         )
 
@@ -122,7 +124,7 @@ def open_workspace(config: AtlasConfig, out: Path) -> Workspace:
     builder = get_builder(config.run.runtime)
     chosen_precision({"precision": config.run.precision}, builder.precisions(), builder.name)
     network = open_network(config)
-    generator = resolve_generator(located(config, config.generator.source), cache=CACHE)
+    generator = open_generator(config)
     labels = _read_labels(config) or network.labels
     return Workspace(config, out, network, generator, builder, Store(str(out / "store")), labels)
 
@@ -133,11 +135,27 @@ def open_network(config: AtlasConfig) -> Network:
     return network_of(located(config, config.network.source), weights)
 
 
+def open_generator(config: AtlasConfig) -> Generator:
+    """The configured generator; see :func:`export.generator.resolve_generator`."""
+    section = config.generator
+    _import_from_here(section.source)
+    return resolve_generator(
+        located(config, section.source),
+        weights=config.path(section.weights) if section.weights else None,
+        declared=Declared(section.prior, section.range, section.channels, Path(config.folder)),
+        cache=CACHE,
+    )
+
+
 def network_of(source: str, weights: Path | None = None) -> Network:
     """The network that ``source`` names; factories of the working directory can be imported."""
+    _import_from_here(source)
+    return resolve_network(source, weights=weights, cache=CACHE)
+
+
+def _import_from_here(source: str) -> None:
     if source.startswith("python:") and "" not in sys.path:
         sys.path.insert(0, "")
-    return resolve_network(source, weights=weights, cache=CACHE)
 
 
 def located(config: AtlasConfig, source: str) -> str:

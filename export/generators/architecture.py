@@ -1,4 +1,4 @@
-"""The bundled generator: a hybrid code (global features + a small spatial map) to an RGB image.
+"""The generators we train: a code of global features, a small spatial map, or both, to an RGB image.
 
 No batch statistics anywhere: a job's image must not depend on the rest of its batch. Normalisation is a per-pixel
 root-mean-square over channels; the global code modulates every normalised map (FiLM).
@@ -12,14 +12,19 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from export.errors import InputError
+
+WIDTHS = (256, 192, 112, 56, 32, 16)
+"""Channels from the coarsest resolution on."""
+
 
 @dataclass(frozen=True)
 class GeneratorConfig:
     """Shape of the generator.
 
     Attributes:
-        global_dim: length of the global code (pooled encoder features).
-        spatial_dim: channels of the spatial code.
+        global_dim: length of the global code (pooled encoder features), 0 for none.
+        spatial_dim: channels of the spatial code, 0 for none.
         grid: side of the spatial code; the generator's coarsest resolution.
         style_dim: width of the style vector that modulates every stage.
         widths: channels at grid, 2 grid, 4 grid, ...; the output side is ``grid * 2 ** (len(widths) - 1)``.
@@ -29,7 +34,7 @@ class GeneratorConfig:
     spatial_dim: int = 32
     grid: int = 4
     style_dim: int = 512
-    widths: tuple[int, ...] = (256, 192, 112, 56, 32, 16)
+    widths: tuple[int, ...] = WIDTHS
 
     @property
     def code_dim(self) -> int:
@@ -39,6 +44,24 @@ class GeneratorConfig:
     def image_px(self) -> int:
         side: int = self.grid * 2 ** (len(self.widths) - 1)
         return side
+
+    @classmethod
+    def for_image(cls, image_px: int, *, global_dim: int, spatial_dim: int, style_dim: int = 512) -> GeneratorConfig:
+        """The shape whose output has ``image_px`` a side: a grid of 4 to 7 and doublings.
+
+        Raises:
+            InputError: no such grid doubles to ``image_px``, or the code is empty.
+        """
+        if not global_dim and not spatial_dim:
+            raise InputError("the code is empty: give a global layer, a spatial layer, or both")
+        for grid in range(4, 8):
+            doublings = (image_px // grid).bit_length() - 1
+            if image_px == grid * 2**doublings and doublings >= 2:
+                widths = (WIDTHS + (WIDTHS[-1],) * doublings)[: doublings + 1]
+                return cls(global_dim, spatial_dim, grid, style_dim, widths)
+        raise InputError(
+            f"no generator gives {image_px} px; the side is 4, 5, 6 or 7 times a power of two: 64, 96, 128, 224"
+        )
 
 
 class ModulatedNorm(nn.Module):
@@ -100,6 +123,8 @@ class HybridGenerator(nn.Module):
     The global code says what is there, the same at every position; only the spatial code says where. With a layout of
     its own for the global part, every image had its object at the same place and an arc beside it.
 
+    Without a spatial code the global one has a layout of its own; without a global code the map's mean modulates.
+
     The first ``global_dim`` components of the code are the encoder's pooled features in units of their standard
     deviation; the rest is the whitened spatial map, ``(spatial_dim, grid, grid)`` flattened.
     """
@@ -109,13 +134,14 @@ class HybridGenerator(nn.Module):
         self.config = config
         first = config.widths[0]
         self.style = nn.Sequential(
-            nn.Linear(config.global_dim, config.style_dim),
+            nn.Linear(config.global_dim or config.spatial_dim, config.style_dim),
             nn.LeakyReLU(0.2),
             nn.Linear(config.style_dim, config.style_dim),
             nn.LeakyReLU(0.2),
         )
-        self.start = nn.Linear(config.style_dim, first)
-        self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
+        self.start = nn.Linear(config.style_dim, first if config.spatial_dim else first * config.grid**2)
+        if config.spatial_dim:
+            self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
         self.stem = Stage(first, first, config.style_dim, up=False)
         self.stages = nn.ModuleList(
             Stage(a, b, config.style_dim, up=True) for a, b in zip(config.widths[:-2], config.widths[1:-1], strict=True)
@@ -125,8 +151,13 @@ class HybridGenerator(nn.Module):
     def forward(self, code: torch.Tensor) -> torch.Tensor:
         c = self.config
         vector, flat = torch.split(code, [c.global_dim, c.spatial_dim * c.grid**2], dim=1)
-        z = self.style(vector)
-        x = self.start(z)[:, :, None, None] + self.spatial(flat.reshape(-1, c.spatial_dim, c.grid, c.grid))
+        if c.spatial_dim:
+            layout = flat.reshape(-1, c.spatial_dim, c.grid, c.grid)
+            z = self.style(vector if c.global_dim else layout.mean(dim=(2, 3)))
+            x = self.start(z)[:, :, None, None] + self.spatial(layout)
+        else:
+            z = self.style(vector)
+            x = self.start(z).reshape(-1, c.widths[0], c.grid, c.grid)
         x = self.stem(x, z)
         for stage in self.stages:
             x = stage(x, z)

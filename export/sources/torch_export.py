@@ -141,7 +141,7 @@ def _python(name: str) -> TorchNetwork:
 
 
 def _lite0(name: str) -> TorchNetwork:
-    from export.generators.encoder import load_lite0
+    from export.generators.lite0 import load_lite0
 
     side = int(name or 224)
     preprocessing = {

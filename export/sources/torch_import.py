@@ -24,12 +24,24 @@ Operator = Callable[..., Any]
 _OPERATORS: dict[str, Operator] = {}
 
 
-def run_torch(model: ir.Model, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def weights_of(model: ir.Model) -> dict[str, Tensor]:
+    """Every initializer as a tensor of its own, by name."""
+    weights = {}
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        weights[name] = torch.from_numpy(np.array(value.const_value.numpy()))
+    return weights
+
+
+def run_torch(
+    model: ir.Model, feeds: Mapping[str, Tensor], weights: Mapping[str, Tensor] | None = None
+) -> dict[str, Tensor]:
     """Evaluate every node in order.
 
     Args:
         model: static shapes; standard domain, opset 13 or later.
         feeds: graph input name -> tensor; those that require gradients get them.
+        weights: what :func:`weights_of` gave, for a model that is run again and again.
 
     Returns:
         Every tensor of the graph by name.
@@ -37,11 +49,7 @@ def run_torch(model: ir.Model, feeds: Mapping[str, Tensor]) -> dict[str, Tensor]
     Raises:
         ModelError: an operator that is not known here.
     """
-    values: dict[str, Tensor] = {}
-    for name, value in model.graph.initializers.items():
-        assert value.const_value is not None
-        values[name] = torch.from_numpy(np.array(value.const_value.numpy()))
-    values |= feeds
+    values = dict(weights if weights is not None else weights_of(model)) | dict(feeds)
     for node in model.graph:
         operator = _OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if operator is None:

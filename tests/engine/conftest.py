@@ -11,11 +11,12 @@ from engine.protocol import Runner
 from engine.runtimes import builders
 from export.manifest import StepGraph
 from export.prior import CodePrior
+from export.priors.box import BoxPrior
 
 
 def make_prior(code_dim: int, bound: float = 4.0) -> CodePrior:
     ones = np.ones(code_dim, np.float32)
-    return CodePrior(mean=0 * ones, std=ones, low=-bound * ones, high=bound * ones, decay=ones)
+    return BoxPrior(mean=0 * ones, std=ones, low=-bound * ones, high=bound * ones, decay=ones)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ import pytest
 
 from engine.slots import Job
 from engine.start import standard_normal, start_code
-from export.prior import CodePrior
+from export.priors.box import BoxPrior
 from tests.engine.conftest import make_prior
 
 GOLDEN = [-0.8831512928, -1.4980849028, 1.8794642687, -0.8756451011, 0.9051690698]
@@ -56,7 +56,7 @@ def test_formula_and_box() -> None:
     mean, std = rng.normal(size=(2, 101)).astype(np.float32)
     std = np.abs(std)
     low, high = mean - np.float32(0.5), np.full(101, np.inf, np.float32)
-    prior = CodePrior(mean, std, low, high, np.ones(101, np.float32))
+    prior = BoxPrior(mean, std, low, high, np.ones(101, np.float32))
     code = start_code(prior, "fc", Job(3, 4), 0.8)
     noise = standard_normal("fc\n3\n4", 101)
     assert code.dtype == np.float32

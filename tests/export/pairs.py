@@ -17,6 +17,7 @@ from export.generator import Generator, load_generator
 from export.generators.architecture import GeneratorConfig, HybridGenerator
 from export.network import Network, load_network
 from export.prior import CodePrior
+from export.priors.box import BoxPrior
 from export.sources.torch_export import to_onnx
 
 SHAPE = GeneratorConfig(global_dim=24, spatial_dim=2, grid=4, style_dim=16, widths=(16, 12, 8))
@@ -61,7 +62,7 @@ def prior(code_dim: int, *, bound: float = np.inf, decay: float = 1.0) -> CodePr
     rng = np.random.default_rng(3)
     mean = rng.normal(size=code_dim).astype(np.float32)
     fill = np.ones(code_dim, np.float32)
-    return CodePrior(mean, fill, -bound * fill, bound * fill, decay * fill)
+    return BoxPrior(mean, fill, -bound * fill, bound * fill, decay * fill)
 
 
 def save(model: ir.Model, card: dict[str, Any], path: Path) -> Path:

@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from export.prior import CodePrior
+from export.priors.box import BoxPrior
 
 IMAGE_PX = 16
 CODE_DIM = 8
@@ -130,7 +130,7 @@ def write_generator(path: Path) -> None:
     card = {"title": "Tiny generator", "output": {"scale": 1.0, "offset": 0.0, "channels": "RGB"}}
     _save(path, nodes, weights, ("code", ("N", CODE_DIM)), ("image", ("N", 3, IMAGE_PX, IMAGE_PX)), card)
     ones = np.ones(CODE_DIM, np.float32)
-    CodePrior(0 * ones, ones, -3 * ones, 3 * ones, 0.99 * ones).save(path.with_suffix(".codes.npz"))
+    BoxPrior(0 * ones, ones, -3 * ones, 3 * ones, 0.99 * ones).save(path.with_suffix(".codes.npz"))
 
 
 def _save(path: Path, nodes: list, weights: dict, source: tuple, sink: tuple, card: dict) -> None:

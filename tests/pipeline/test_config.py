@@ -63,6 +63,10 @@ FAULTS = [
     ('[[layers]]\nname = "a"\nunits = [-1]', ["layers[2].units: [-1] is wrong"]),
     ("[[layers]]\nseeds = 0", ["layers[2].name: missing", "layers[2].seeds: 0 is wrong"]),
     ("[generator]\ndecay = 1.5", ["generator.decay: 1.5 is wrong; expected less than or equal to 1"]),
+    ("[generator]\nprior = 3", ["generator.prior: 3 is wrong; expected a kind such as"]),
+    ("[generator]\nprior = {high = 3}", ["generator.prior: {'high': 3} is wrong; expected a kind such as"]),
+    ("[generator]\nrange = [0]", ["generator.range: [0] is wrong; expected two numbers, [black, white]"]),
+    ('[generator]\nchannels = "GRB"', ["generator.channels: 'GRB' is wrong; expected 'RGB' or 'BGR'"]),
     ('generator = "x"', ["generator: 'x' is wrong; expected a table [generator]"]),
     ('[stop]\npatience = 0\ntolerance = "x"', ["has 2 faults", "stop.patience: 0", "stop.tolerance: 'x'"]),
 ]

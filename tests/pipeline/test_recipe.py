@@ -10,7 +10,7 @@ import sys
 import numpy as np
 import pytest
 
-from export.prior import CodePrior
+from export.priors.box import BoxPrior
 from pipeline.recipe import KEY_LENGTH, Recipe, prior_digest
 from tests.pipeline.recipes import make_recipe
 
@@ -75,6 +75,6 @@ def test_every_array_of_the_prior_and_the_decay_change_its_digest(name: str) -> 
     rng = np.random.default_rng(0)
     arrays = {key: rng.random(5, np.float32) for key in ("mean", "std", "low", "high", "decay")}
     changed = arrays | {name: arrays[name] + np.float32(1e-6)}
-    assert prior_digest(CodePrior(**arrays), None) != prior_digest(CodePrior(**changed), None)
-    assert prior_digest(CodePrior(**arrays), None) != prior_digest(CodePrior(**arrays), 0.5)
-    assert prior_digest(CodePrior(**arrays), 0.5) == prior_digest(CodePrior(**arrays), 0.5)
+    assert prior_digest(BoxPrior(**arrays), None) != prior_digest(BoxPrior(**changed), None)
+    assert prior_digest(BoxPrior(**arrays), None) != prior_digest(BoxPrior(**arrays), 0.5)
+    assert prior_digest(BoxPrior(**arrays), 0.5) == prior_digest(BoxPrior(**arrays), 0.5)

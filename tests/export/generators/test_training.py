@@ -11,41 +11,31 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
 from export.cards import CARD_KEY
 from export.errors import InputError, ModelError
 from export.generator import load_generator
-from export.generators import train
 from export.generators.architecture import GeneratorConfig, HybridGenerator
+from export.generators.encoder import Encoder, EncoderLayers
 from export.generators.images import Sampler, Source, load
 from export.generators.publish import publish
-from export.generators.train import TrainConfig, Trainer, published_weights, seen_at
+from export.generators.recipe import TrainConfig
+from export.generators.run import published_weights
+from export.generators.train import Trainer, seen_at
 from export.models import read_model
+from tests.export.pairs import Pair
 
-SHAPE = GeneratorConfig(spatial_dim=2, grid=1, style_dim=8, widths=(8, 8, 8, 8, 4))
+SHAPE = GeneratorConfig(12, 2, 4, 8, (8, 6, 4))
+LAYERS = EncoderLayers("small", "body", "body.1", ("stem.2", "pool", "body.2"))
 CONFIG = TrainConfig(steps=6, batch=4, mixed=1, adversarial_from=1, adversarial_ramp=2)
 
 
-@pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("images")
-    rng = np.random.default_rng(0)
-    for i in range(12):
-        picture = Image.fromarray(rng.integers(0, 255, (5, 7, 3), dtype=np.uint8)).resize((30, 24))
-        picture.save(folder / f"{i:02d}.png")
-    (folder / "broken.jpg").write_bytes(b"nothing")
-    return folder
-
-
-@pytest.fixture
-def short_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(train, "STATISTICS_BATCHES", 4)
-
-
-def trainer(images: Path, cache: Path) -> Trainer:
-    return Trainer(CONFIG, SHAPE, Sampler([Source(images, 1.0, 18)], cache, SHAPE.image_px, seed=3))
+def trainer(
+    pair: Pair, images: Path, cache: Path, config: TrainConfig = CONFIG, shape: GeneratorConfig = SHAPE
+) -> Trainer:
+    sampler = Sampler([Source(images, 1.0, 18)], cache, shape.image_px, seed=3)
+    return Trainer(config, shape, sampler, Encoder(pair.network, LAYERS))
 
 
 def weights(t: Trainer) -> list[torch.Tensor]:
@@ -53,15 +43,15 @@ def weights(t: Trainer) -> list[torch.Tensor]:
 
 
 @pytest.mark.usefixtures("short_statistics")
-def test_interrupted_equals_uninterrupted(images: Path, tmp_path: Path) -> None:
-    whole = trainer(images, tmp_path)
+def test_interrupted_equals_uninterrupted(pair: Pair, images: Path, tmp_path: Path) -> None:
+    whole = trainer(pair, images, tmp_path)
     records = [whole.step() for _ in range(4)]
     assert all(np.isfinite(list(r.values())).all() for r in records)
-    first = trainer(images, tmp_path)
+    first = trainer(pair, images, tmp_path)
     for _ in range(2):
         first.step()
     torch.save(first.state(), tmp_path / "checkpoint.pt")
-    second = trainer(images, tmp_path)
+    second = trainer(pair, images, tmp_path)
     second.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
     for _ in range(2):
         second.step()
@@ -71,11 +61,11 @@ def test_interrupted_equals_uninterrupted(images: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("short_statistics")
-def test_a_published_checkpoint_is_the_averaged_generator(images: Path, tmp_path: Path) -> None:
-    t = trainer(images, tmp_path)
+def test_a_published_checkpoint_is_the_averaged_generator(pair: Pair, images: Path, tmp_path: Path) -> None:
+    t = trainer(pair, images, tmp_path)
     t.step()
     torch.save(t.state(), tmp_path / "checkpoint.pt")
-    publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "random noise")
+    publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "random noise", network=pair.network)
     generator = load_generator(tmp_path / "gen.onnx")
     assert (generator.code_dim, generator.image_px) == (SHAPE.code_dim, 16)
     assert json.loads(read_model(generator.path).metadata_props[CARD_KEY])["trained_on"] == "random noise"
@@ -88,12 +78,12 @@ def test_a_published_checkpoint_is_the_averaged_generator(images: Path, tmp_path
 
 
 @pytest.mark.usefixtures("short_statistics")
-def test_weights_that_are_not_finite_are_not_published(images: Path, tmp_path: Path) -> None:
-    t = trainer(images, tmp_path)
+def test_weights_that_are_not_finite_are_not_published(pair: Pair, images: Path, tmp_path: Path) -> None:
+    t = trainer(pair, images, tmp_path)
     next(t.average.parameters()).fill_(float("nan"))
     torch.save(t.state(), tmp_path / "checkpoint.pt")
     with pytest.raises(ModelError, match="not finite"):
-        publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "")
+        publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "", network=pair.network)
 
 
 def test_images_from_folders_and_tars_are_the_same(images: Path, tmp_path: Path) -> None:
@@ -135,12 +125,12 @@ def test_images_of_less_detail_are_compared_at_their_own(images: Path, tmp_path:
 
 
 @pytest.mark.usefixtures("short_statistics")
-def test_training_starts_from_a_published_generator(images: Path, tmp_path: Path) -> None:
-    first = trainer(images, tmp_path)
+def test_training_starts_from_a_published_generator(pair: Pair, images: Path, tmp_path: Path) -> None:
+    first = trainer(pair, images, tmp_path)
     torch.save(first.state(), tmp_path / "checkpoint.pt")
-    publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "random noise")
-    wider = replace(SHAPE, widths=(8, 8, 8, 8, 6))
-    second = Trainer(replace(CONFIG, seed=1), wider, Sampler([Source(images, 1.0, 18)], tmp_path, 16, seed=3))
+    publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "random noise", network=pair.network)
+    wider = replace(SHAPE, widths=(8, 6, 6))
+    second = trainer(pair, images, tmp_path, replace(CONFIG, seed=1), wider)
     taken = second.start_from(published_weights(tmp_path / "gen.onnx"))
     assert "stem.conv1.weight" in taken
     assert "last.conv.weight" not in taken

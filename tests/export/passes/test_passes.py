@@ -19,6 +19,7 @@ from export.passes.batchnorm import fold_batchnorm
 from export.passes.branches import decide_branches
 from export.passes.checked import check
 from export.passes.constants import fold_constants
+from export.passes.flat_code import flatten_code
 from export.passes.half import store_as_half
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
@@ -26,7 +27,19 @@ from export.passes.shapes import infer_shapes, static_shape
 from export.passes.widen import widen
 from export.reference import evaluate
 
-TESTED = {"batch", "batchnorm", "branches", "checked", "constants", "half", "merge", "pads", "shapes", "widen"}
+TESTED = {
+    "batch",
+    "batchnorm",
+    "branches",
+    "checked",
+    "constants",
+    "flat_code",
+    "half",
+    "merge",
+    "pads",
+    "shapes",
+    "widen",
+}
 rng = np.random.default_rng(0)
 
 
@@ -224,3 +237,22 @@ def test_widening_a_clone_leaves_the_model_as_it_is() -> None:
     arrays = [v.const_value.numpy() for v in clone.graph.initializers.values() if v.const_value is not None]
     assert [a.dtype for a in arrays] == [np.float64, np.float64]
     assert {v.dtype for v in (*model.graph.inputs, *model.graph.initializers.values())} == {ir.DataType.FLOAT}
+
+
+def test_several_inputs_become_one_code() -> None:
+    model = parse("y = Mul(x, z)", "float[N,3,2,2] x, float[N,3] style, float[N,1,2,2] z")
+    set_batch(model, 2)
+    assert flatten_code(model) == (12, 3, 4)
+    assert [static_shape(value) for value in model.graph.inputs] == [(2, 19)]
+    code = floats(2, 19)
+    expected = code[:, :12].reshape(2, 3, 2, 2) * code[:, 15:].reshape(2, 1, 2, 2)
+    np.testing.assert_allclose(run(model, code), expected, rtol=1e-6)
+    assert flatten_code(model) == (19,)  # a second time changes nothing
+    assert kinds(model) == ["Slice", "Reshape", "Slice", "Slice", "Reshape", "Mul"]
+
+
+def test_a_code_of_whole_numbers_is_refused() -> None:
+    model = parse("c = Cast<to=1>(label) y = Mul(x, c)", "float[N,3,2,2] x, int64[N,1,1,1] label")
+    set_batch(model, 1)
+    with pytest.raises(ModelError, match=r"'label' is int64 .*one-hot"):
+        flatten_code(model)

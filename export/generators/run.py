@@ -1,0 +1,268 @@
+"""One run of training, from its options to the published generator: what ``neuron-atlas train-generator`` does."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from export.errors import InputError
+from export.generators.architecture import GeneratorConfig
+from export.generators.encoder import Encoder, EncoderLayers, choose_layers
+from export.generators.images import Sampler, Source
+from export.generators.publish import publish, read_checkpoint
+from export.generators.recipe import TrainConfig
+from export.generators.train import STATISTICS_FROM, Trainer, check_same
+from export.models import read_model
+from export.network import Network
+from export.passes.half import HALF
+
+NUM_SHOWN = 12
+SPATIAL_DIM = 32
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """What a user asks for.
+
+    Attributes:
+        source: the encoder, as the user named it.
+        images: ``PATH[:WEIGHT[:STORED_PX]]``: folders or tars.
+        out: folder of the checkpoint, the samples, the log and the generator.
+        config: the recipe.
+        code: ``global``, ``spatial`` or ``hybrid``.
+        image_px: side of the generator's image.
+        global_layer, spatial_layer, taps: see :class:`export.generators.encoder.EncoderLayers`; chosen where not named.
+        spatial_dim: components of the spatial code per position.
+        style_dim: width of the vector that modulates every stage.
+        every: steps between checkpoints, samples and lines.
+        device: ``cpu`` or ``cuda``.
+        start_from: a published generator whose weights are taken over.
+        trained_on: what the images were and on what terms.
+        title: of the card.
+    """
+
+    source: str
+    images: tuple[str, ...]
+    out: Path
+    config: TrainConfig
+    code: str = "hybrid"
+    image_px: int = 128
+    global_layer: str | None = None
+    spatial_layer: str | None = None
+    taps: tuple[str, ...] = ()
+    spatial_dim: int = SPATIAL_DIM
+    style_dim: int = 512
+    every: int = 100
+    device: str = "cpu"
+    start_from: Path | None = None
+    trained_on: str | None = None
+    title: str | None = None
+
+
+def train_generator(options: TrainOptions, network: Network, say: Callable[[str], None]) -> Path:
+    """Train, or go on training, and publish.
+
+    An interrupt (Ctrl-C) ends the run after the step in progress; the same command goes on from there.
+
+    Args:
+        options: what is asked for.
+        network: the encoder.
+        say: told a line at a time.
+
+    Returns:
+        The generator, ``OUT/generator.onnx``.
+
+    Raises:
+        InputError: wrong options, images, or a checkpoint of another training.
+        ModelError: the encoder cannot be run, a loss is not finite, or the export does not agree.
+        KeyboardInterrupt: after the checkpoint was written.
+    """
+    trainer, shape = make_trainer(options, network)
+    out, checkpoint = options.out, options.out / "checkpoint.pt"
+    if checkpoint.exists():
+        state = read_checkpoint(checkpoint)
+        trainer.restore(state)
+        for line in changes(state["config"], asdict(options.config)):
+            say(line)
+        say(f"going on from step {trainer.done} of {checkpoint}")
+    elif options.start_from is not None:
+        taken = trainer.start_from(published_weights(options.start_from))
+        say(f"{len(taken)} of {len(trainer.generator.state_dict())} weights taken over from {options.start_from}")
+    layers = trainer.encoder.layers
+    parts = [f"global {layers.global_layer} ({shape.global_dim})"] if layers.global_layer else []
+    if layers.spatial_layer:
+        parts.append(f"spatial {layers.spatial_layer} ({shape.spatial_dim} at {shape.grid}x{shape.grid})")
+    say(f"{network.card.title}: code {', '.join(parts)}; images compared in {', '.join(layers.taps)}")
+    shown = torch.from_numpy(trainer.sampler.batch(STATISTICS_FROM - 1, NUM_SHOWN).images).to(options.device)
+    (out / "samples").mkdir(exist_ok=True)
+    steps, started, first = options.config.steps, time.monotonic(), trainer.done
+    with interruptible() as interrupted:
+        while trainer.done < steps and not interrupted():
+            record = trainer.step()
+            if trainer.done % options.every and trainer.done != steps and not interrupted():
+                continue
+            pace = (time.monotonic() - started) / (trainer.done - first)
+            entry = {k: round(v, 4) for k, v in record.items()} | {"s_per_step": round(pace, 3)}
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(entry) + "\n")
+            say(progress_line(record, steps, pace))
+            samples(trainer, shown).save(out / "samples" / f"{trainer.done:06d}.png")
+            part = checkpoint.with_suffix(".part")
+            torch.save(trainer.state(), part)
+            part.replace(checkpoint)
+        if interrupted():
+            raise KeyboardInterrupt
+    made = out / "generator.onnx"
+    card = publish(
+        checkpoint, made, options.trained_on or said_of(options.images), title=options.title, network=network
+    )
+    say(f"{card['title']}: {card['parameters'] / 1e6:.1f} M parameters, {made.stat().st_size / 1e6:.1f} MB")
+    say("the exported graph agrees with the trained module")
+    return made
+
+
+def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, GeneratorConfig]:
+    """Everything that is needed for the first step; statistics are measured.
+
+    Raises:
+        InputError: see :func:`train_generator`.
+    """
+    config = options.config
+    if not 0 <= config.mixed < config.batch:
+        raise InputError(f"a batch of {config.batch} cannot hold {config.mixed} blended images; give a larger --batch")
+    if options.device != "cpu" and not torch.cuda.is_available():
+        raise InputError(f"PyTorch finds no device {options.device!r} here; use --device cpu")
+    torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
+    layers = choose_layers(
+        network,
+        options.source,
+        options.code,
+        global_layer=options.global_layer,
+        spatial_layer=options.spatial_layer,
+        taps=options.taps,
+    )
+    shape = shape_for(options, network, layers)
+    options.out.mkdir(parents=True, exist_ok=True)
+    checkpoint = options.out / "checkpoint.pt"
+    if checkpoint.exists():  # before minutes are spent on statistics
+        check_same(read_checkpoint(checkpoint), shape, layers)
+    sources = [parse_source(text, options.image_px) for text in options.images]
+    sampler = Sampler(sources, options.out / "cache", options.image_px, config.seed)
+    return Trainer(config, shape, sampler, Encoder(network, layers, options.device), options.device), shape
+
+
+def shape_for(options: TrainOptions, network: Network, layers: EncoderLayers) -> GeneratorConfig:
+    """The generator's shape.
+
+    Raises:
+        InputError: no such size, or more spatial components than channels.
+    """
+    global_dim = network.layer(layers.global_layer).num_units if layers.global_layer else 0
+    spatial_dim = options.spatial_dim if layers.spatial_layer else 0
+    if layers.spatial_layer and spatial_dim > network.layer(layers.spatial_layer).num_units:
+        raise InputError(
+            f"--spatial-dim {spatial_dim} is more than the {network.layer(layers.spatial_layer).num_units} channels of "
+            f"{layers.spatial_layer}"
+        )
+    return GeneratorConfig.for_image(
+        options.image_px, global_dim=global_dim, spatial_dim=spatial_dim, style_dim=options.style_dim
+    )
+
+
+def parse_source(text: str, image_px: int) -> Source:
+    """``PATH[:WEIGHT[:STORED_PX]]``; weight 1 and the generator's side by default.
+
+    Raises:
+        InputError: a weight or size of 0.
+    """
+    match = re.fullmatch(r"(.+?)(?::(\d+(?:\.\d+)?))?(?::(\d+))?", text)
+    assert match is not None
+    source = Source(Path(match[1]), float(match[2] or 1), int(match[3] or image_px))
+    if not source.weight > 0 or source.stored_px < 8:
+        raise InputError(f"--images {text}: the weight must be above 0 and the stored side at least 8 px")
+    return source
+
+
+def said_of(images: tuple[str, ...]) -> str:
+    """What the card says of the images where the user says nothing."""
+    names = ", ".join(parse_source(text, 8).path.name for text in images)
+    return f"{names}; their terms were not stated (--trained-on)"
+
+
+def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """A line per setting of the recipe that differs from the checkpoint's."""
+    known = {k: v for k, v in old.items() if k in new}
+    return [f"note: {key} was {known[key]}, is now {new[key]}" for key in known if known[key] != new[key]]
+
+
+def progress_line(record: dict[str, float], steps: int, pace_s: float) -> str:
+    left = (steps - record["step"]) * pace_s
+    losses = "  ".join(f"{name} {value:.3f}" for name, value in record.items() if name != "step")
+    return f"step {record['step']:.0f}/{steps}  {losses}  {pace_s:.2f} s/step, {left / 3600:.1f} h left"
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C sets a flag, so that the step in progress ends; a second one stops at once."""
+    hit: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if hit:
+            raise KeyboardInterrupt
+        hit.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:  # not the main thread: the caller interrupts by other means
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(hit)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@torch.no_grad()
+def samples(trainer: Trainer, images: torch.Tensor) -> Image.Image:
+    """A sheet: images, their reconstructions, and with both codes, reconstructions without the spatial one."""
+    code = trainer.statistics.encode(trainer.encoder(images), trainer.shape.grid)
+    rows = [images, trainer.average(code)]
+    if trainer.shape.global_dim and trainer.shape.spatial_dim:
+        bare = code.clone()
+        bare[:, trainer.shape.global_dim :] = 0
+        rows.append(trainer.average(bare))
+    return sheet(torch.cat(rows).cpu().numpy(), columns=len(images))
+
+
+def sheet(images: np.ndarray, columns: int) -> Image.Image:
+    """Tile ``(N, 3, H, W)`` images in [0, 1] row by row."""
+    n, _, h, w = images.shape
+    rows = math.ceil(n / columns)
+    canvas = np.zeros((rows * h, columns * w, 3), np.uint8)
+    for i, image in enumerate(images):
+        top, left = i // columns * h, i % columns * w
+        canvas[top : top + h, left : left + w] = np.rint(np.clip(image, 0, 1).transpose(1, 2, 0) * 255)
+    return Image.fromarray(canvas)
+
+
+def published_weights(path: Path) -> dict[str, torch.Tensor]:
+    """The weights of a published generator under the names of the module's parameters."""
+    model = read_model(path)
+    arrays = {name: value.const_value for name, value in model.graph.initializers.items()}
+    return {
+        name.removesuffix(HALF): torch.from_numpy(array.numpy().copy())
+        for name, array in arrays.items()
+        if array is not None
+    }

@@ -1,0 +1,128 @@
+"""Code statistics: what turns an encoder's features into a code, and what keeps a code plausible."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+from export.errors import InputError, ModelError
+from export.generators.architecture import GeneratorConfig
+from export.generators.encoder import Encoder, Features
+from export.priors.box import BoxPrior
+
+GLOBAL_DECAY, SPATIAL_DECAY, SPATIAL_BOUND = 0.99, 0.98, 2.5
+LEAST_STD = 1e-3
+
+
+@dataclass
+class CodeStatistics:
+    """Measured on training images; a part that the code has not is None.
+
+    Attributes:
+        global_std: (G,) standard deviation of each pooled feature.
+        global_mean: (G,) mean of the pooled features in units of ``global_std``.
+        spatial_mean: (C,) mean of the spatial layer's channels.
+        whitening: (C, S) projection on the S leading principal components, each scaled to unit variance.
+        rectified: no pooled feature was ever negative.
+    """
+
+    global_std: torch.Tensor | None
+    global_mean: torch.Tensor | None
+    spatial_mean: torch.Tensor | None
+    whitening: torch.Tensor | None
+    rectified: bool = True
+
+    def encode(self, features: Features, grid: int) -> torch.Tensor:
+        """Features -> code (N, G + S * grid * grid)."""
+        parts = []
+        if self.global_std is not None:
+            assert features.pooled is not None
+            parts.append(features.pooled / self.global_std)
+        if self.whitening is not None:
+            assert features.spatial is not None
+            assert self.spatial_mean is not None
+            centred = on_grid(features.spatial, grid) - self.spatial_mean[:, None, None]
+            parts.append(torch.einsum("nchw,cs->nshw", centred, self.whitening).flatten(1))
+        return torch.cat(parts, dim=1)
+
+    def to(self, device: torch.device | str) -> CodeStatistics:
+        moved: dict[str, Any] = {k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in vars(self).items()}
+        return CodeStatistics(**moved)
+
+
+def on_grid(spatial: torch.Tensor, grid: int) -> torch.Tensor:
+    """(N, C, h, w) averaged, or enlarged, to (N, C, grid, grid)."""
+    return spatial if spatial.shape[2:] == (grid, grid) else F.adaptive_avg_pool2d(spatial, grid)
+
+
+@torch.no_grad()
+def measure_statistics(encoder: Encoder, batches: Iterable[torch.Tensor], shape: GeneratorConfig) -> CodeStatistics:
+    """Measure :class:`CodeStatistics` on image batches, each (N, 3, H, W) in [0, 1].
+
+    Raises:
+        InputError: more spatial components than channels, or than the images tell apart.
+        ModelError: features that are not finite.
+    """
+    pooled, pixels = [], []
+    for images in batches:
+        features = encoder(images)
+        if features.pooled is not None:
+            pooled.append(features.pooled)
+        if features.spatial is not None:
+            spatial = on_grid(features.spatial, shape.grid)
+            pixels.append(spatial.permute(0, 2, 3, 1).reshape(-1, spatial.shape[1]))
+    if not all(bool(t.isfinite().all()) for t in (*pooled, *pixels)):
+        raise ModelError("the encoder's features are not finite; its weights or its card's mean and std are wrong")
+    std = mean = centre = whitening = None
+    rectified = all(bool((t >= 0).all()) for t in pooled)
+    if pooled:
+        p = torch.cat(pooled).double()
+        deviation = p.std(dim=0).clamp_min(LEAST_STD)
+        std, mean = deviation.float(), (p.mean(dim=0) / deviation).float()
+    if pixels:
+        t = torch.cat(pixels).double()
+        centre, whitening = _whitening(t, shape.spatial_dim)
+    return CodeStatistics(std, mean, centre, whitening, rectified)
+
+
+def _whitening(pixels: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """(mean (C,), projection (C, components)) of rows (n, C)."""
+    if components > pixels.shape[1]:
+        raise InputError(f"{components} spatial components are more than their layer's {pixels.shape[1]} channels")
+    mean = pixels.mean(dim=0)
+    values, vectors = torch.linalg.eigh(torch.cov((pixels - mean).T))
+    top = torch.argsort(values, descending=True)[:components]
+    if not values[top[-1]] > 1e-9 * values[top[0]]:
+        raise InputError(
+            f"the training images span fewer than {components} components of the spatial layer; use more images, or "
+            "fewer components with --spatial-dim"
+        )
+    vectors = vectors[:, top]
+    largest = vectors[vectors.abs().argmax(dim=0), torch.arange(components, device=vectors.device)]
+    whitening = vectors * torch.sign(largest) / values[top].sqrt()  # eigenvectors have no sign of their own
+    return mean.float(), whitening.float()
+
+
+def code_prior(statistics: CodeStatistics, shape: GeneratorConfig) -> BoxPrior:
+    """The published method's box on the global part (0 to mean + 3 std of rectified features), +-2.5 on the map.
+
+    Raises:
+        InputError: statistics of another length than the code.
+    """
+    parts: list[tuple[np.ndarray, ...]] = []
+    if statistics.global_mean is not None:
+        mean = statistics.global_mean.cpu().numpy().astype(np.float32)
+        low = 0 * mean if statistics.rectified else mean - 3
+        parts.append((mean, np.ones_like(mean), low, mean + 3, np.full_like(mean, GLOBAL_DECAY)))
+    if statistics.whitening is not None:
+        fill = np.ones(shape.spatial_dim * shape.grid**2, np.float32)
+        parts.append((0 * fill, fill, -SPATIAL_BOUND * fill, SPATIAL_BOUND * fill, SPATIAL_DECAY * fill))
+    prior = BoxPrior(*(np.concatenate(field) for field in zip(*parts, strict=True)))
+    if prior.code_dim != shape.code_dim:
+        raise InputError(f"the statistics describe codes of {prior.code_dim}, but the generator takes {shape.code_dim}")
+    return prior.check("the training's statistics")

@@ -1,0 +1,186 @@
+"""A whole training, as the command runs it: from images to a generator that opens."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from export.errors import InputError, ModelError
+from export.generator import load_generator
+from export.generators.encoder import Encoder, choose_layers
+from export.generators.publish import read_checkpoint
+from export.generators.recipe import TrainConfig
+from export.generators.run import TrainOptions, make_trainer, parse_source, train_generator
+from tests.export.pairs import Pair
+
+pytestmark = pytest.mark.usefixtures("short_statistics")
+CONFIG = TrainConfig(steps=4, batch=4, mixed=1, adversarial_from=1, adversarial_ramp=2)
+
+
+def options(folder: Path, out: Path, steps: int = 4, **changed: object) -> TrainOptions:
+    asked = TrainOptions(
+        "small",
+        (f"{folder}:1:18",),
+        out,
+        replace(CONFIG, steps=steps),
+        image_px=16,
+        spatial_dim=2,
+        style_dim=8,
+        every=2,
+    )
+    return replace(asked, **changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("code", "code_dim"), [("global", 12), ("spatial", 2 * 16), ("hybrid", 12 + 2 * 16)])
+def test_a_training_leaves_a_generator_that_opens(
+    pair: Pair, images: Path, tmp_path: Path, code: str, code_dim: int
+) -> None:
+    lines: list[str] = []
+    asked = options(images, tmp_path / "run", code=code, trained_on="noise, no terms", title="Noise")
+    made = train_generator(asked, pair.network, lines.append)
+    generator = load_generator(made)
+    assert (generator.code_dim, generator.image_px) == (code_dim, 16)
+    card = generator.card.model_dump()
+    assert (card["title"], card["trained_on"], card["training_steps"]) == ("Noise", "noise, no terms", 4)
+    assert card["encoder_layers"]["digest"] == pair.network.digest
+    assert card["training_images_seen"] == 16
+    assert [p.name for p in sorted((tmp_path / "run" / "samples").iterdir())] == ["000002.png", "000004.png"]
+    log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
+    assert [record["step"] for record in log] == [2, 4]
+    assert sum(line.startswith("step ") for line in lines) == 2
+    with np.load(made.with_suffix(".encoder.npz")) as arrays:
+        assert ("whitening" in arrays) == (code != "global")
+        assert ("global_std" in arrays) == (code != "spatial")
+
+
+def test_interrupted_or_not_it_is_the_same_to_the_byte(pair: Pair, images: Path, tmp_path: Path) -> None:
+    steps = 8
+    whole = train_generator(options(images, tmp_path / "whole", steps=steps), pair.network, lambda _: None)
+
+    def interrupt(line: str) -> None:
+        if line.startswith("step 4/"):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    parts = options(images, tmp_path / "parts", steps=steps)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train_generator(parts, pair.network, interrupt)
+    assert signal.getsignal(signal.SIGINT) is before
+    assert read_checkpoint(tmp_path / "parts" / "checkpoint.pt")["done"] in (4, 5)
+    lines: list[str] = []
+    made = train_generator(parts, pair.network, lines.append)
+    assert any(line.startswith("going on from step") for line in lines)
+    for suffix in (".onnx", ".codes.npz", ".encoder.npz"):
+        assert made.with_suffix(suffix).read_bytes() == whole.with_suffix(suffix).read_bytes(), suffix
+
+
+def test_a_checkpoint_of_another_training_is_refused(pair: Pair, images: Path, tmp_path: Path) -> None:
+    asked = options(images, tmp_path, steps=1)
+    trainer, _ = make_trainer(asked, pair.network)
+    trainer.step()
+    torch.save(trainer.state(), tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="another training: spatial_dim 2 is now 3; give another --out"):
+        train_generator(replace(asked, spatial_dim=3), pair.network, lambda _: None)
+    lines: list[str] = []
+    train_generator(replace(asked, config=replace(asked.config, lr=1e-4)), pair.network, lines.append)
+    assert "note: lr was 0.0005, is now 0.0001" in lines
+    (tmp_path / "checkpoint.pt").write_bytes(b"nothing")
+    with pytest.raises(ModelError, match="is not a checkpoint"):
+        train_generator(asked, pair.network, lambda _: None)
+
+
+def test_weights_that_went_astray_stop_the_training(pair: Pair, images: Path, tmp_path: Path) -> None:
+    trainer, _ = make_trainer(options(images, tmp_path), pair.network)
+    with torch.no_grad():
+        next(trainer.generator.parameters()).fill_(float("nan"))
+    with pytest.raises(ModelError, match=r"training step 1: the pixel loss is not finite; .* lower --lr"):
+        trainer.step()
+
+
+def test_bf16_trains(pair: Pair, images: Path, tmp_path: Path) -> None:
+    asked = options(images, tmp_path, steps=2)
+    trainer, _ = make_trainer(replace(asked, config=replace(asked.config, precision="bf16")), pair.network)
+    plain, _ = make_trainer(asked, pair.network)
+    ours, theirs = trainer.step(), plain.step()
+    assert ours["pixel"] == pytest.approx(theirs["pixel"], rel=0.05)
+    assert ours["pixel"] != theirs["pixel"]
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"image_px": 17}, "no generator gives 17 px"),
+        ({"spatial_dim": 99}, "--spatial-dim 99 is more than the 12 channels"),
+        ({"code": "global", "spatial_layer": "pool"}, "a global code has no layer pool"),
+        ({"spatial_layer": "head"}, "layer head is a vector, not a map"),
+        ({"spatial_layer": "pol"}, "has no layer 'pol'; did you mean pool"),
+        ({"taps": ("head",)}, "taps are maps"),
+        ({"images": ("nowhere",)}, "training images not found"),
+        ({"device": "cuda"}, "PyTorch finds no device 'cuda' here"),
+        ({"config": replace(CONFIG, batch=1)}, "a batch of 1 cannot hold 1 blended"),
+        (
+            {"code": "spatial", "spatial_layer": "stem.0", "spatial_dim": 8, "images": "few"},
+            "span fewer than 8 components",
+        ),
+    ],
+)
+def test_wrong_options(pair: Pair, images: Path, tmp_path: Path, changed: dict[str, object], message: str) -> None:
+    if torch.cuda.is_available() and "device" in changed:
+        pytest.skip("there is a GPU")
+    if changed.get("images") == "few":  # one flat image: no component varies
+        from PIL import Image
+
+        (tmp_path / "few").mkdir()
+        Image.new("RGB", (18, 18), "teal").save(tmp_path / "few" / "a.png")
+        changed = changed | {"images": (str(tmp_path / "few"),), "image_px": 20, "spatial_layer": "body.2"}
+    with pytest.raises(InputError, match=message):
+        make_trainer(options(images, tmp_path / "run", **changed), pair.network)
+
+
+def test_layers_are_chosen_where_none_are_named(pair: Pair) -> None:
+    layers = choose_layers(pair.network, "small", "hybrid")
+    assert layers.spatial_layer == "body.2"
+    assert layers.global_layer == "body.2"  # SmallNet has no vector before its classes
+    assert layers.taps == ("stem.2", "pool", "body.2")
+    assert choose_layers(pair.network, "small", "global").spatial_layer is None
+
+
+def test_the_encoder_is_the_network(pair: Pair) -> None:
+    """Features by hooks on the PyTorch module, images prepared by hand."""
+    layers = choose_layers(pair.network, "small", "hybrid")
+    images = torch.rand(3, 3, 20, 20)
+    kept: dict[str, torch.Tensor] = {}
+    for name in layers.taps:
+        module = pair.module.get_submodule(name)
+        module.register_forward_hook(lambda _m, _i, out, name=name: kept.update({name: out}))
+    mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3)))
+    with torch.no_grad():
+        pair.module((images - mean) / std)
+        features = Encoder(pair.network, layers)(images)
+    for name, tap in zip(layers.taps, features.taps, strict=True):
+        torch.testing.assert_close(tap, kept[name], rtol=1e-4, atol=1e-5)
+    assert features.pooled is not None
+    torch.testing.assert_close(features.pooled, kept["body.2"].mean(dim=(2, 3)), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a.tar", ("a.tar", 1.0, 64)),
+        ("a:0.5", ("a", 0.5, 64)),
+        ("c:d:2:32", ("c:d", 2.0, 32)),
+        ("a:3:128", ("a", 3.0, 128)),
+    ],
+)
+def test_images_on_the_command_line(text: str, expected: tuple[str, float, int]) -> None:
+    source = parse_source(text, 64)
+    assert (str(source.path), source.weight, source.stored_px) == expected
+    with pytest.raises(InputError, match="must be above 0"):
+        parse_source("a:0:64", 64)
