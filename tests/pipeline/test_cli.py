@@ -256,16 +256,6 @@ def test_wrong_command_lines_are_exit_code_2(arguments: list[str], message: str,
     assert out == ""
 
 
-def test_a_folder_that_is_being_built_is_a_failure(tiny: Path, tmp_path: Path, capsys) -> None:
-    from pipeline.lock import BuildLock
-
-    with BuildLock(tmp_path / "out"):
-        code, _, err = call(capsys, "build", tiny, "--out", tmp_path / "out")
-    assert code == 1
-    assert err.startswith("error: ")
-    assert "is being built by process" in err
-
-
 def test_an_unforeseen_error_keeps_its_traceback(tiny: Path, tmp_path: Path, capsys, monkeypatch) -> None:
     def fail(*arguments: object, **options: object) -> None:
         raise ZeroDivisionError("boom")

@@ -19,12 +19,14 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+import yaml
 
 from tests.pipeline import commands
 from tests.pipeline.models import write_tiny
+from tests.pipeline.test_build import shards_of
 
 ROOT = Path(__file__).parents[2]
-PREFECT = Path(sys.executable).parent / "prefect"
+PREFECT = [sys.executable, "-m", "prefect"]
 START_S = 120.0
 SQLITE_IS_LOCKED = 503
 """Prefect's answer when its database is busy; its own client tries again too."""
@@ -40,7 +42,7 @@ class Site:
 
     def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
-            [str(PREFECT), "--no-prompt", *arguments],
+            [*PREFECT, "--no-prompt", *arguments],
             cwd=self.project,
             env=self.env,
             capture_output=True,
@@ -64,9 +66,13 @@ class Site:
                 time.sleep(1)
         return None
 
+    def deployment(self, name: str) -> dict[str, Any]:
+        (found,) = [deployment for deployment in self.post("deployments/filter") if deployment["name"] == name]
+        return found  # type: ignore[no-any-return]
+
     def run(self, **parameters: object) -> dict[str, Any]:
         """Run the deployment to its end, without the slow start of the command."""
-        (deployment,) = self.post("deployments/filter")
+        deployment = self.deployment("tiny")
         run = self.post(
             f"deployments/{deployment['id']}/create_flow_run", parameters=parameters, idempotency_key=str(uuid4())
         )
@@ -96,6 +102,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     url = f"http://127.0.0.1:{_free_port()}/api"
     env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
         "PWD": str(project),
+        "PYTHONPATH": str(ROOT),
         "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
         "PREFECT_API_URL": url,
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -124,11 +131,14 @@ def test_a_run_makes_the_same_files_as_the_command_and_leaves_artifacts(site: Si
     assert (out / "site" / "index.html").is_file()
     command = commands.run("build", site.project / "deploy" / "atlases" / "tiny.toml", "--out", tmp_path / "out")
     assert command.returncode == 0, command.stderr
-    assert commands.files_below(out / "store") == commands.files_below(tmp_path / "out" / "store")
+    assert shards_of(out) == shards_of(tmp_path / "out")
     assert (out / "units.parquet").read_bytes() == (tmp_path / "out" / "units.parquet").read_bytes()
 
     artifacts = {artifact["key"]: artifact for artifact in site.post("artifacts/filter")}
-    assert set(artifacts) == {"tiny-summary", "tiny-shards", "tiny-site"}
+    kinds = ("summary", "layers", "shards", "site", "preview", "progress")
+    assert set(artifacts) == {f"tiny-{kind}" for kind in kinds}
+    assert float(artifacts["tiny-progress"]["data"]) == 100.0
+    assert artifacts["tiny-preview"]["data"].startswith("data:image/jpeg;base64,")
     assert "16 of 16 jobs to run in 9 shards" in artifacts["tiny-summary"]["data"]
     rows = json.loads(artifacts["tiny-shards"]["data"])
     assert sum(row["jobs"] for row in rows) == 16
@@ -159,7 +169,7 @@ def test_parameters_of_the_wrong_type_are_refused_when_asked_for(site: Site, nam
 
 
 def test_the_deployment_is_nightly_tagged_and_one_at_a_time(site: Site) -> None:
-    (deployment,) = site.post("deployments/filter")
+    deployment = site.deployment("tiny")
     assert (deployment["name"], deployment["entrypoint"]) == ("tiny", "pipeline.flows:atlas")
     (schedule,) = deployment["schedules"]
     assert schedule["active"]
@@ -171,12 +181,13 @@ def test_the_deployment_is_nightly_tagged_and_one_at_a_time(site: Site) -> None:
 
 
 def _write_project(project: Path) -> None:
-    """The project's own deployment, for another atlas."""
+    """The project's own deployments: that of the demo, for another atlas, and the helper."""
     write_tiny(project / "deploy" / "atlases")
-    text = (ROOT / "deploy" / "prefect.yaml").read_text()
-    changed = text.replace("- name: lite0", "- name: tiny").replace("config: lite0", "config: tiny")
-    assert changed.count("tiny") == 2
-    (project / "deploy" / "prefect.yaml").write_text(changed)
+    raw = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
+    chosen = {deployment["name"]: deployment for deployment in raw["deployments"]}
+    tiny = {**chosen["lite0"], "name": "tiny", "parameters": {"config": "tiny"}}
+    raw["deployments"] = [tiny, chosen["helper"]]
+    (project / "deploy" / "prefect.yaml").write_text(yaml.safe_dump(raw))
 
 
 class _running:
@@ -185,7 +196,7 @@ class _running:
     def __init__(self, site: Site, *arguments: str) -> None:
         self._log = (site.project / f"{arguments[0]}.log").open("w")
         self._process = subprocess.Popen(
-            [str(PREFECT), *arguments],
+            [*PREFECT, *arguments],
             cwd=site.project,
             env=site.env,
             stdout=self._log,
