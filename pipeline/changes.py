@@ -95,6 +95,21 @@ class Changes:
             "units": [asdict(change) for change in self.units if change.kind != "same"],
         }
 
+    def lines(self, most: int = 20) -> list[str]:
+        """For a terminal: the summary, and the units that changed most."""
+        lines = [f"{self.before} -> {self.after}: {self.summary}"]
+        moved = [change for change in self.units if change.kind == "changed"]
+        moved.sort(key=lambda change: -abs(change.activation_change or 0.0))
+        for change in moved[:most]:
+            numbers = (change.activation_before, change.activation_after, change.code_distance)
+            before, after, distance = ("-" if number is None else f"{number:.4g}" for number in numbers)
+            lines.append(
+                f"{change.layer} {change.unit} seed {change.seed}: {before} -> {after}, code moved by {distance}"
+            )
+        if len(moved) > most:
+            lines.append(f"... and {len(moved) - most} more; --json lists all")
+        return lines
+
     def to_json(self) -> bytes:
         return (json.dumps(self.to_dict(), separators=(",", ":"), allow_nan=False) + "\n").encode()
 

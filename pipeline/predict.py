@@ -17,6 +17,7 @@ from export.cone.regions import shape_of
 from export.errors import ModelError, StoreError
 from export.passes.shapes import static_shape
 from pipeline.plan import LayerPlan, Plan
+from pipeline.progress import format_size
 from pipeline.report import last_rates
 from pipeline.workspace import Workspace
 
@@ -98,14 +99,14 @@ def check_room(workspace: Workspace, prediction: Prediction) -> list[str]:
     free = shutil.disk_usage(_existing(workspace.out)).free
     if needed * MARGIN > free:
         raise StoreError(
-            f"the build needs about {_size(needed)} on the disk of {workspace.out}, where {_size(free)} are free; free "
-            "some, or choose another folder with --out"
+            f"the build needs about {format_size(needed)} on the disk of {workspace.out}, where {format_size(free)} "
+            "are free; free some, or choose another folder with --out"
         )
     available = available_memory()
     if available is not None and prediction.memory_bytes > available:
         return [
-            f"the build needs about {_size(prediction.memory_bytes)} of memory, and {_size(available)} are available; "
-            "a smaller run.batch needs less"
+            f"the build needs about {format_size(prediction.memory_bytes)} of memory, and {format_size(available)} are "
+            "available; a smaller run.batch needs less"
         ]
     return []
 
@@ -186,11 +187,3 @@ def _existing(folder: Path) -> Path:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return folder if folder.is_dir() else folder.parent
-
-
-def _size(num_bytes: float) -> str:
-    for unit in ("B", "kB", "MB", "GB"):
-        if num_bytes < 1000 or unit == "GB":
-            return f"{num_bytes:.3g} {unit}"
-        num_bytes /= 1000
-    return ""

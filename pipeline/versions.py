@@ -19,11 +19,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from export.errors import StoreError, StoreUnavailableError
+from export.errors import InputError, StoreError, StoreUnavailableError
 from pipeline.blobs.front import is_full, reason
+from pipeline.changes import Side
 from pipeline.registry import Version
 from pipeline.site.publish import MARKER
-from pipeline.store import MALFORMED
+from pipeline.store import MALFORMED, Store
 from pipeline.temporary import is_leftover, temporary_name
 
 FOLDER, POINTER, RECORD = "versions", "current", "version.json"
@@ -66,6 +67,37 @@ def kept(out: Path) -> list[tuple[Version, Path]]:
     folders = sorted((out / FOLDER).iterdir()) if (out / FOLDER).is_dir() else []
     found = [(read_record(folder), folder) for folder in folders if not folder.name.startswith(".")]
     return sorted(((record, folder) for record, folder in found if record is not None), key=lambda pair: pair[0].number)
+
+
+def side_of(folder: Path) -> Side:
+    """A version to compare: a build's folder stands for what it shows.
+
+    Raises:
+        InputError: it is neither a build's folder nor a version's.
+    """
+    place = folder / POINTER if (folder / POINTER).exists() else folder
+    place = place.resolve()
+    record = read_record(place)
+    if record is None:
+        raise InputError(f"{folder} is neither the folder of a build that has published nor of one of its versions")
+    try:
+        table = (place / "units.parquet").read_bytes()
+    except OSError as error:
+        raise StoreError(f"{place / 'units.parquet'} cannot be read: {reason(error)}") from error
+    return Side.of(record.name, table, Store(record.store or str(place.parent.parent / "store")))
+
+
+def last_two(out: Path) -> tuple[Side, Side]:
+    """The version before the one a build's folder shows, and that one.
+
+    Raises:
+        InputError: there is no version before.
+    """
+    now = shown(out)
+    before = [folder for version, folder in kept(out) if now is not None and version.number < now.number]
+    if now is None or not before:
+        raise InputError(f"{out} has no version before the one it shows; name two folders")
+    return side_of(before[-1]), side_of(out)
 
 
 @contextmanager

@@ -1,0 +1,43 @@
+"""A runtime whose steps also wait, as if a device of their own did the work: ONNX Runtime and a pause."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from engine.runtimes.onnxruntime import OnnxRuntimeBuilder
+from export.manifest import StepGraph
+
+STEP_S = float(os.environ.get("ATLAS_TEST_STEP_S", "0.01"))
+
+
+class WaitingBuilder(OnnxRuntimeBuilder):
+    name = "waiting"
+
+    def build(self, graph: StepGraph, options: Mapping[str, object]) -> Any:
+        return WaitingRunner(super().build(graph, options))
+
+
+class WaitingRunner:
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.manifest = inner.manifest
+
+    def __enter__(self) -> WaitingRunner:
+        self._inner.__enter__()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._inner.__exit__(*exc)
+
+    def step(self, count: int) -> None:
+        time.sleep(count * STEP_S)
+        self._inner.step(count)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+
+BUILDER = WaitingBuilder()
