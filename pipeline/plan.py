@@ -145,14 +145,15 @@ def make_plan(workspace: Workspace, *, settled: bool = False, probe: bool = True
         parts = split(units, workspace.config.run.shard_size)
         for seed in range(section.seeds):
             recipe = _started(workspace, workspace.recipe(info, seed), last.get((info.name, seed)), settled)
-            stored = workspace.store.shards(recipe.key)
+            key = recipe.key
+            stored = workspace.store.shards(key)
             done = {unit for shard in stored for unit in shard.units}
             missing = tuple(unit for unit in units if unit not in done)
             seeds.append(SeedPlan(recipe, stored, missing))
             for part in parts:
                 left = tuple(unit for unit in part if unit not in done)
                 if left:
-                    shards.append(Shard(info.name, recipe.key, seed, left, recipe.start))
+                    shards.append(Shard(info.name, key, seed, left, recipe.start))
         layers.append(LayerPlan(section, info, units, tuple(seeds)))
     return Plan(tuple(layers), tuple(shards))
 

@@ -94,12 +94,12 @@ def test_the_shard_of_a_killed_process_goes_to_the_other_and_nothing_else_is_mad
     assert shards_in(store) == whole
 
 
-@pytest.mark.parametrize("seed", [3])
 def test_builds_killed_again_and_again_make_at_most_one_shard_again_per_kill(
-    tmp_path: Path, store: str, seed: int, whole
+    tmp_path: Path, bucket: str, whole
 ) -> None:
+    store = f"{bucket}/store"
     config, log = write_config(tmp_path / "models", store), tmp_path / "log"
-    env, rng, num_kills = environment(log, 0.01), random.Random(seed), 3
+    env, rng, num_kills = environment(log, 0.01), random.Random(3), 3
     for kill in range(1, num_kills + 1):
         process = commands.start("build", config, "--out", tmp_path / "out", env=env)
         _await(lambda: _begun_by(log, process.pid) >= 2)  # noqa: B023

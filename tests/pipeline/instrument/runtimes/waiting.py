@@ -21,8 +21,8 @@ class WaitingBuilder(OnnxRuntimeBuilder):
 
 
 class WaitingRunner:
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
+    def __init__(self, inner: Any, step_s: float = STEP_S) -> None:
+        self._inner, self._step_s = inner, step_s
         self.manifest = inner.manifest
 
     def __enter__(self) -> WaitingRunner:
@@ -33,7 +33,7 @@ class WaitingRunner:
         self._inner.__exit__(*exc)
 
     def step(self, count: int) -> None:
-        time.sleep(count * STEP_S)
+        time.sleep(count * self._step_s)
         self._inner.step(count)
 
     def __getattr__(self, name: str) -> Any:
