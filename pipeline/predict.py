@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from engine.host import num_threads
 from export.arithmetic import multiply_additions
 from export.cone.regions import shape_of
 from export.errors import ModelError, StoreError
@@ -25,6 +26,8 @@ FLOP_PER_MULTIPLY_ADDITION = 4
 """Two forward, and as many for the gradient with respect to the input; weights get none."""
 SHARE_OF_PEAK = 0.4
 """Of a matrix product's rate that a step reaches on a CPU, roughly."""
+SLOWEST_CORE = 3e10
+"""Floating-point operations a second that any core of the last ten years does in a matrix product."""
 PNG_BYTES_PER_PIXEL = 1.7
 SITE_BYTES_PER_JOB = 24_000
 """Pages, data and crops of a unit beside its image."""
@@ -172,7 +175,10 @@ def _stored_bytes(plan: Plan) -> float | None:
 
 
 def _matrix_product_rate(threads: int) -> float:
-    """Floating-point operations a second of this machine, float32, the best of a few tries; about 0.1 s."""
+    """Floating-point operations a second of this machine, float32, the best of a few tries; about 0.1 s.
+
+    At least SLOWEST_CORE per core: a machine that is busy now need not be so all night.
+    """
     size, best = 512, math.inf
     a = np.ones((size, size), np.float32)
     end = time.monotonic() + 0.1
@@ -180,7 +186,7 @@ def _matrix_product_rate(threads: int) -> float:
         start = time.perf_counter()
         a @ a
         best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best
+    return max(2.0 * size**3 / best, SLOWEST_CORE * num_threads({"threads": threads}))
 
 
 def _existing(folder: Path) -> Path:

@@ -29,3 +29,12 @@ def s3(s3_server, monkeypatch: pytest.MonkeyPatch):
 def bucket(s3) -> str:
     """URL of an empty bucket."""
     return s3.make_bucket(f"atlas-{uuid4().hex[:12]}")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip what is slow unless ``-m`` asks for it."""
+    if "slow" in (config.getoption("-m") or ""):
+        return
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: run with -m slow, or make soak"))
