@@ -21,25 +21,26 @@ from pipeline.workspace import open_workspace
 
 @flow(name="atlas", persist_result=False)
 def atlas(
-    config: Annotated[
-        str, Field(min_length=1, description="A configuration's path, or the bare name of one in deploy/atlases.")
-    ],
-    layers: Annotated[list[str] | None, Field(description="Only these layers.")] = None,
-    units: Annotated[
-        str | None, Field(description="Only these units of every layer: all, 0:64, or 3,17,40:50.")
-    ] = None,
-    seeds: Annotated[int | None, Field(ge=1, description="Start codes per unit.")] = None,
-    runtime: Annotated[str | None, Field(description="One that `neuron-atlas engines` lists.")] = None,
-    out: Annotated[
-        str | None, Field(description="Folder of the results, by default build/NAME in the working directory.")
-    ] = None,
-    credentials: Annotated[
-        str | None,
-        Field(description="Secret block with options of the store's file system; by default the environment's."),
-    ] = None,
-    fan_out: FanOut = FanOut(),  # noqa: B008 - frozen defaults, shown in the form
+    config: Annotated[str, Field(min_length=1)],
+    layers: list[str] | None = None,
+    units: str | None = None,
+    seeds: Annotated[int | None, Field(ge=1)] = None,
+    runtime: str | None = None,
+    out: str | None = None,
+    credentials: str | None = None,
+    fan_out: FanOut = FanOut(),  # noqa: B008 - never changed; the form shows its defaults
 ) -> str:
     """Build or resume an atlas.
+
+    Args:
+        config: path of a configuration, or the bare name of one in ``deploy/atlases/``.
+        layers: only these layers.
+        units: only these units of every layer: ``all``, ``0:64``, ``3,17,40:50``.
+        seeds: start codes per unit.
+        runtime: one that ``neuron-atlas engines`` lists.
+        out: folder of the results, by default ``build/NAME`` in the working directory.
+        credentials: Secret block with options of the store's file system; by default the environment's.
+        fan_out: how the run gets help from other workers.
 
     Returns:
         The page to open: a path, or the URL of the copy where the configuration publishes one.

@@ -20,13 +20,20 @@ from pipeline.engines import Engines
 
 @flow(name="shards", persist_result=False)
 def shards(
-    store: Annotated[str, Field(min_length=1, description="URL of the store the order is in.")],
-    order: Annotated[str, Field(min_length=1, description="Id of the order.")],
-    part: Annotated[int, Field(ge=0, description="Which helper this is; it begins at another place.")] = 0,
-    parts: Annotated[int, Field(ge=1, description="Helpers and the run they help.")] = 1,
-    credentials: Annotated[str | None, Field(description="Secret block with the store's options.")] = None,
+    store: Annotated[str, Field(min_length=1)],
+    order: Annotated[str, Field(min_length=1)],
+    part: Annotated[int, Field(ge=0)] = 0,
+    parts: Annotated[int, Field(ge=1)] = 1,
+    credentials: str | None = None,
 ) -> dict[str, Any]:
     """Make shards of an order until none is left that nobody makes. Started by the flow ``atlas``.
+
+    Args:
+        store: URL of the store the order is in.
+        order: its id.
+        part: which helper this is; each begins at another place.
+        parts: the helpers and the run they help.
+        credentials: Secret block with options of the store's file system.
 
     Returns:
         ``{"made": shards, "jobs": N, "found": made by others}``.
