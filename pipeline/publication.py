@@ -103,8 +103,11 @@ def _make_version(workspace: Workspace, plan: Plan, run: dict[str, Any], digest:
     """Make, register and show a version in the build's folder."""
     out, store, name = workspace.out, workspace.store, workspace.config.name
     last = registry.current_version(store, name)
-    numbers = [version.number for version, _ in versions.kept(out)] + [last.number if last else 0]
-    version = _version(workspace, plan, max(numbers) + 1, digest, run)
+    known = [version for version, _ in versions.kept(out)]
+    number = 1 + max([version.number for version in known] + [last.number if last else 0])
+    if last is not None and last.digest == digest and all(version.name != last.name for version in known):
+        number = last.number  # another machine has published it
+    version = _version(workspace, plan, number, digest, run)
     results = collect(workspace, plan)
     table = units_table(plan.layers, results)
     changes = _changes(workspace, last, version, table)
@@ -126,7 +129,7 @@ def _changes(workspace: Workspace, last: Version | None, version: Version, table
     """Since the version that was shown last; None if there was none, or its table is gone."""
     store = workspace.store
     before = registry.table_of(store, workspace.config.name, last) if last is not None else None
-    if last is None or before is None:
+    if last is None or before is None or last.name == version.name:
         return None
     return compare(Side.of(last.name, before, store), Side.of(version.name, table, store))
 

@@ -148,16 +148,16 @@ class Site:
         request = urllib.request.Request(
             f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
         )
-        for attempt in range(10):
+        for attempt in range(60):
             try:
                 with urllib.request.urlopen(request, timeout=30) as response:
                     return json.load(response)
             except urllib.error.HTTPError as error:
-                if error.code not in BUSY or attempt == 9:
+                if error.code not in BUSY or attempt == 59:
                     raise
                 error.close()
                 time.sleep(1)
-        return None
+        raise AssertionError("unreachable")
 
     def deployment(self, name: str) -> dict[str, Any]:
         (found,) = [deployment for deployment in self.post("deployments/filter") if deployment["name"] == name]

@@ -80,10 +80,17 @@ def test_a_helper_on_another_worker_takes_shards_and_no_shard_is_made_twice(site
     assert helper["state_type"] in (*ENDED, "RUNNING")
 
 
-def test_wrong_input_fails_the_run_with_the_sentence(site: Site) -> None:
-    run = site.run(layers=["reelu1"])
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"layers": ["reelu1"]}, "has no layer 'reelu1'; did you mean relu1"),
+        ({"credentials": "nosuch"}, "there is no Secret block 'nosuch'"),
+    ],
+)
+def test_wrong_input_fails_the_run_with_the_sentence(site: Site, parameters: dict, sentence: str) -> None:
+    run = site.run(**parameters)
     assert run["state_type"] == "FAILED"
-    assert "has no layer 'reelu1'; did you mean relu1" in run["state"]["message"]
+    assert sentence in run["state"]["message"]
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,15 @@ def test_a_copy_that_fails_half_way_does_not_switch(
     assert remote.shown(site)["number"] == 2
 
 
+def test_what_another_machine_has_published_is_the_same_version_here(tiny: Path, tmp_path: Path) -> None:
+    add(tiny, f'[store]\nurl = "{tmp_path / "store"}"')
+    for name in ("one", "two"):
+        build_here(tiny, tmp_path / name, **FC)
+    assert os.readlink(tmp_path / "one" / "current") == os.readlink(tmp_path / "two" / "current")
+    assert len(registry.versions(Store(str(tmp_path / "store")), "tiny")) == 1
+    assert not (tmp_path / "two" / "current" / "changes.json").exists()
+
+
 def test_pages_on_s3_have_types_that_a_browser_shows(tiny: Path, tmp_path: Path, bucket: str, s3) -> None:
     import boto3
 
