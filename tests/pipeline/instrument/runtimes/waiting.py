@@ -1,4 +1,4 @@
-"""A runtime whose steps also wait, as if a device of their own did the work: ONNX Runtime and a pause."""
+"""A runtime whose steps take a fixed time, as if a device of their own did the work: ONNX Runtime and a pause."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ class WaitingRunner:
         self._inner.__exit__(*exc)
 
     def step(self, count: int) -> None:
-        time.sleep(count * self._step_s)
+        end = time.monotonic() + count * self._step_s
         self._inner.step(count)
+        time.sleep(max(0.0, end - time.monotonic()))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
