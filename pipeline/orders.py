@@ -76,6 +76,7 @@ def write_order(workspace: Workspace, plan: Plan) -> str:
     put_model(store, network.digest, {"onnx": network.path})
     put_model(store, generator.digest, {"onnx": generator.path, "codes.npz": generator.path.with_suffix(".codes.npz")})
     config = workspace.config.model_dump(mode="json", exclude={"folder"})
+    config["run"]["runtime"] = workspace.builder.name  # not "auto", which may be another elsewhere
     order = Order(config, network.digest, generator.digest, plan.shards)
     name = secrets.token_hex(8)
     store.blobs.write(f"{ORDERS}/{name}.json", order.to_json())

@@ -18,6 +18,7 @@ PATIENCE_S = 150.0
 
 class MeetingBuilder(OnnxRuntimeBuilder):
     name = "meeting"
+    rank = 98
 
     def build(self, graph: StepGraph, options: Mapping[str, object]) -> Any:
         return MeetingRunner(super().build(graph, options), 0.01)

@@ -15,6 +15,7 @@ STEP_S = float(os.environ.get("ATLAS_TEST_STEP_S", "0.01"))
 
 class WaitingBuilder(OnnxRuntimeBuilder):
     name = "waiting"
+    rank = 99
 
     def build(self, graph: StepGraph, options: Mapping[str, object]) -> Any:
         return WaitingRunner(super().build(graph, options))
