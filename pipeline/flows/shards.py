@@ -9,13 +9,13 @@ from pydantic import Field
 
 from pipeline.build import reported_quietly
 from pipeline.claims import Claims
+from pipeline.engines import Engines
 from pipeline.flows.reporter import RunReporter
 from pipeline.flows.tasks import ShardRuns, store_options
 from pipeline.gate import device_gate
 from pipeline.orders import open_order, read_order
 from pipeline.store import Store
 from pipeline.work import work
-from pipeline.engines import Engines
 
 
 @flow(name="shards", persist_result=False)

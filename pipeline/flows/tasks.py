@@ -14,12 +14,12 @@ from prefect.utilities.annotations import quote
 from export.errors import ConfigError, InputError
 from pipeline.build import make_reported, prepare
 from pipeline.claims import Claims
+from pipeline.engines import Engines
 from pipeline.plan import Plan, Shard
 from pipeline.progress import Reporter, opening
 from pipeline.publication import Publication, publish_atlas
 from pipeline.report import RunReport
 from pipeline.store import DamagedShardError, StoredShard
-from pipeline.engines import Engines
 from pipeline.workspace import Workspace
 
 T = TypeVar("T")
