@@ -14,7 +14,7 @@ from pipeline.config import load_config, read_overrides
 from pipeline.flows.artifacts import leave_artifacts
 from pipeline.flows.helpers import FanOut, Helpers
 from pipeline.flows.reporter import RunReporter
-from pipeline.flows.tasks import ShardRuns, plan_task, publish_in_task, quoted, store_options
+from pipeline.flows.tasks import ShardRuns, let_pipeline_speak, plan_task, publish_in_task, quoted, store_options
 from pipeline.versions import check_folder
 from pipeline.workspace import open_workspace
 
@@ -45,6 +45,7 @@ def atlas(
     Returns:
         The page to open: a path, or the URL of the copy where the configuration publishes one.
     """
+    let_pipeline_speak()
     logger = get_run_logger()
     overrides = read_overrides(",".join(layers) if layers is not None else None, units, seeds, runtime)
     settings = overrides.apply(load_config(config))

@@ -11,7 +11,7 @@ from pipeline.build import reported_quietly
 from pipeline.claims import Claims
 from pipeline.engines import Engines
 from pipeline.flows.reporter import RunReporter
-from pipeline.flows.tasks import ShardRuns, store_options
+from pipeline.flows.tasks import ShardRuns, let_pipeline_speak, store_options
 from pipeline.gate import device_gate
 from pipeline.orders import open_order, read_order
 from pipeline.store import Store
@@ -38,6 +38,7 @@ def shards(
     Returns:
         ``{"made": shards, "jobs": N, "found": made by others}``.
     """
+    let_pipeline_speak()
     logger, options = get_run_logger(), store_options(credentials)
     place = Store(store, options)
     wanted = read_order(place, order)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
@@ -34,6 +35,11 @@ def is_worth_retrying(task: Any, run: Any, state: Any) -> bool:
     """Wrong input stays wrong, and a damaged shard is made again first."""
     failure = state.result(raise_on_failure=False)
     return not isinstance(failure, InputError | DamagedShardError)
+
+
+def let_pipeline_speak() -> None:
+    """Have the pipeline's own log lines written; ``PREFECT_LOGGING_EXTRA_LOGGERS`` brings them into the run's log."""
+    logging.getLogger("pipeline").setLevel(logging.INFO)
 
 
 def store_options(block: str | None) -> dict[str, Any]:
