@@ -31,7 +31,7 @@ def write(folder: Path, text: str) -> str:
 
 def test_a_configuration_is_read_with_its_defaults(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
-    assert (config.name, config.run.runtime, config.ascent.steps) == ("tiny", "onnxruntime", 100)
+    assert (config.name, config.run.runtime, config.ascent.steps) == ("tiny", "auto", 100)
     assert [(layer.name, layer.selection, layer.seeds) for layer in config.layers] == [
         ("fc", (0, 2), 3),
         ("conv", "all", 1),
@@ -151,7 +151,7 @@ def test_overrides_replace_what_they_name(tmp_path: Path) -> None:
         ("extra", "0:2", 4),
     ]
     assert changed.run.runtime == "openvino"
-    assert config.run.runtime == "onnxruntime"
+    assert config.run.runtime == "auto"
 
 
 def test_layers_keep_their_settings_and_new_ones_get_all_units(tmp_path: Path) -> None:
