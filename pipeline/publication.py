@@ -105,7 +105,7 @@ def _make_version(workspace: Workspace, plan: Plan, run: dict[str, Any], digest:
     last = registry.current_version(store, name)
     known = [version for version, _ in versions.kept(out)]
     number = 1 + max([version.number for version in known] + [last.number if last else 0])
-    if last is not None and last.digest == digest and all(version.name != last.name for version in known):
+    if last is not None and last.digest == digest and not (out / versions.FOLDER / last.name).exists():
         number = last.number  # another machine has published it
     version = _version(workspace, plan, number, digest, run)
     results = collect(workspace, plan)
