@@ -1,6 +1,7 @@
 # make atlas   set everything up and build the demo atlas
 # make test    set everything up and pass the tests
 # make judge   have an independent network name the demo's classes; JUDGE_WEIGHTS=FILE says where its weights are
+# make soak    kill processes of a Prefect installation at random and see that nothing is lost (a quarter of an hour)
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
 VENV   := .venv
@@ -8,7 +9,7 @@ BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench coverage judge clean
+.PHONY: atlas test lint bench soak coverage judge clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -25,6 +26,9 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.throughput
+
+soak: $(VENV)/.test
+	$(BIN)/python -m pytest -m slow -s tests/pipeline/test_soak.py tests/pipeline/test_together.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.11"; exit 2; }

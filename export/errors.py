@@ -8,6 +8,7 @@
     │   ├── ModelError            a network or generator cannot be read or used
     │   │   └── MissingRuleError  the gradient needs operators that have no vjp rule (all of them are listed)
     │   └── StoreError            the store cannot be written or read
+    ├── StoreUnavailableError     the store was full or away in the course of the work; what is done is kept
     └── EngineError               a runtime could not build or run an engine
 
 Every message is one clear sentence that says what to do next.
@@ -45,6 +46,10 @@ class MissingRuleError(ModelError):
 
 class StoreError(InputError):
     """The store cannot be written or read."""
+
+
+class StoreUnavailableError(AtlasError):
+    """The store was full or away in the course of the work; what is done is kept, and running again goes on."""
 
 
 class EngineError(AtlasError):

@@ -66,20 +66,77 @@ def build(out: Path | None, **options: Any) -> None:
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(out: Path | None, as_json: bool, **options: Any) -> None:
-    """Tell what a build of CONFIG would do; compute nothing."""
+    """Tell what a build of CONFIG would do, and about what it would take; compute nothing."""
     from pipeline.plan import make_plan
+    from pipeline.predict import predict
+    from pipeline.progress import format_duration, format_size
     from pipeline.workspace import open_workspace
 
     config = _configured(**options)
-    facts = make_plan(open_workspace(config, out or config.default_out)).to_dict()
+    workspace = open_workspace(config, out or config.default_out)
+    made = make_plan(workspace)
+    prediction = predict(workspace, made)
+    facts = made.to_dict()
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps({**facts, "prediction": prediction.to_dict()}))
         return
     rows = {**facts["layers"], "total": {key: facts[key] for key in ("jobs", "done", "todo")}}
     width = max(map(len, rows))
     click.echo(f"{'layer':{width}} {'jobs':>8} {'done':>8} {'todo':>8}")
     for name, row in rows.items():
         click.echo(f"{name:{width}} {row['jobs']:8} {row['done']:8} {row['todo']:8}")
+    if facts["todo"]:
+        click.echo(
+            f"about {format_duration(prediction.duration_s)} with one process, "
+            f"{format_size(prediction.memory_bytes)} of memory, {format_size(prediction.store_bytes)} in the store, "
+            f"{format_size(prediction.site_bytes)} for the site; from {prediction.basis}"
+        )
+
+
+@cli.command()
+@click.argument("before", type=click.Path(path_type=Path))
+@click.argument("after", type=click.Path(path_type=Path), required=False)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, as changes.json of a version.")
+def diff(before: Path, after: Path | None, as_json: bool) -> None:
+    """Tell which units are new, gone or changed from BEFORE to AFTER, and by how much.
+
+    Each is the folder of a build, which stands for the version it shows, or of one of its versions. With one folder of
+    a build alone, the version it shows is compared with the one before.
+    """
+    from pipeline.changes import compare
+    from pipeline.versions import last_two, side_of
+
+    sides = (side_of(before), side_of(after)) if after is not None else last_two(before)
+    changes = compare(*sides)
+    if as_json:
+        click.echo(changes.to_json().decode().rstrip())
+        return
+    for line in changes.lines():
+        click.echo(line)
+
+
+@cli.command()
+@click.argument("config")
+@click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: build/NAME.")
+@click.option("--days", type=click.IntRange(min=1), help="Default: store.keep_days of CONFIG.")
+@click.option("--dry-run", is_flag=True, help="Tell what would be removed; remove nothing.")
+def prune(config: str, out: Path | None, days: int | None, dry_run: bool) -> None:
+    """Remove results that no kept version of any atlas in the store of CONFIG shows, once they are old.
+
+    Every build that publishes does this too.
+    """
+    from pipeline.config import load_config
+    from pipeline.progress import format_size
+    from pipeline.retention import prune as run_prune
+    from pipeline.workspace import open_store
+
+    settings = load_config(config)
+    store = open_store(settings, out or settings.default_out)
+    pruned = run_prune(store, days or settings.store.keep_days, dry_run=dry_run)
+    for name in (*pruned.recipes, *pruned.files):
+        click.echo(name)
+    verb = "would be removed" if dry_run else "removed"
+    click.echo(f"{len(pruned.recipes)} recipes and {len(pruned.files)} files {verb}, {format_size(pruned.num_bytes)}")
 
 
 @cli.command()

@@ -140,6 +140,38 @@ class RunSection(_Section):
     shard_size: int = Field(default=64, ge=1)
 
 
+class StoreSection(_Section):
+    """Where results are kept.
+
+    Attributes:
+        url: a folder, or ``s3://BUCKET/PREFIX``; by default the folder ``store`` of the build. No credentials in it.
+        patience_s: how long it is tried again while the store is away.
+        keep_days: results that no kept version shows are removed when they are older than this; 0 keeps all.
+    """
+
+    url: str | None = Field(default=None, min_length=1)
+    patience_s: float = Field(default=600.0, ge=0)
+    keep_days: int = Field(default=30, ge=0)
+
+
+class StartSection(_Section):
+    """Where jobs start: ``from_last``: when the network alone has changed, from the codes published last."""
+
+    from_last: bool = True
+
+
+class PublishSection(_Section):
+    """What is done with the site.
+
+    Attributes:
+        url: it is copied there too: a folder, or ``s3://BUCKET/PREFIX``.
+        keep: versions that are kept, tonight's among them.
+    """
+
+    url: str | None = Field(default=None, min_length=1)
+    keep: int = Field(default=7, ge=1)
+
+
 class LayerSection(_Section):
     """A layer, its units, and how many seeds (start codes) each of them gets."""
 
@@ -165,6 +197,9 @@ class AtlasConfig(_Section):
     ascent: AscentSection = AscentSection()
     stop: StopSection = StopSection()
     run: RunSection = RunSection()
+    store: StoreSection = StoreSection()
+    start: StartSection = StartSection()
+    publish: PublishSection = PublishSection()
     layers: Annotated[tuple[LayerSection, ...], BeforeValidator(_layers)]
     folder: str = ""
 

@@ -23,6 +23,7 @@ from export.manifest import GRAPH_REVISION, StepGraph
 from export.step import compile_step
 from pipeline.recipe import canonical_json
 from pipeline.table import replace_file
+from pipeline.warm import Codes, read_codes
 from pipeline.workspace import Workspace
 
 CACHE = Path("build") / "engines"
@@ -46,6 +47,7 @@ class Engines:
         self._workspace = workspace
         self._layer = ""
         self._runners: dict[bool, Runner] = {}
+        self._codes: tuple[str | None, Codes] | None = None
 
     def __enter__(self) -> Engines:
         return self
@@ -58,6 +60,12 @@ class Engines:
         runners, self._runners = self._runners, {}
         for runner in runners.values():
             runner.__exit__(None, None, None)
+
+    def start_codes(self, start: str | None) -> Codes:
+        """The codes that a recipe starts from, read once for all its shards."""
+        if self._codes is None or self._codes[0] != start:
+            self._codes = start, read_codes(self._workspace.store, start)
+        return self._codes[1]
 
     def runner(self, layer: str, *, pre_activation: bool) -> Runner:
         """The engine of a layer, built unless it is there.

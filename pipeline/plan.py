@@ -10,8 +10,10 @@ from export.errors import AtlasError, InputError
 from export.network import LayerInfo
 from pipeline.config import LayerSection
 from pipeline.recipe import Recipe
-from pipeline.store import StoredShard
+from pipeline.registry import last_recipes
+from pipeline.store import CLAIM, StoredShard, shard_name
 from pipeline.units import select_units
+from pipeline.warm import decide, settle
 from pipeline.workspace import Workspace
 
 
@@ -24,12 +26,29 @@ class Shard:
         key: of the recipe.
         seed: of the start codes.
         units: ascending.
+        start: of the recipe: the codes its jobs start from.
     """
 
     layer: str
     key: str
     seed: int
     units: tuple[int, ...]
+    start: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Of its files."""
+        return shard_name(self.units)
+
+    @property
+    def claim_path(self) -> str:
+        return f"{self.key}/{self.name}{CLAIM}"
+
+    def __str__(self) -> str:
+        """For people: which units of which layer."""
+        return (
+            f"layer {self.layer}, seed {self.seed}, units {self.units[0]} to {self.units[-1]} ({self.key}/{self.name})"
+        )
 
 
 @dataclass(frozen=True)
@@ -104,26 +123,37 @@ class Plan:
         return {"jobs": self.num_jobs, "done": self.num_done, "todo": self.num_todo, "layers": layers}
 
 
-def make_plan(workspace: Workspace) -> Plan:
+def make_plan(workspace: Workspace, *, settled: bool = False, probe: bool = True) -> Plan:
     """Check what was asked for and look up what is done.
+
+    Args:
+        workspace: what was asked for.
+        settled: decide for good where jobs start, see :mod:`pipeline.warm`; otherwise nothing is written.
+        probe: see that the store can be written.
 
     Raises:
         InputError: unknown layers, a layer named twice, units a layer does not have (all such faults are listed).
         StoreError: the store cannot be written.
     """
     selected = _select(workspace)
-    workspace.store.check_writable()
+    if probe:
+        workspace.store.check_writable()
+    last = last_recipes(workspace.store, workspace.config.name) if workspace.config.start.from_last else {}
     layers, shards = [], []
     for section, info, units in selected:
         seeds = []
+        parts = split(units, workspace.config.run.shard_size)
         for seed in range(section.seeds):
-            recipe = workspace.recipe(info, seed)
-            stored = workspace.store.shards(recipe.key)
+            recipe = _started(workspace, workspace.recipe(info, seed), last.get((info.name, seed)), settled)
+            key = recipe.key
+            stored = workspace.store.shards(key)
             done = {unit for shard in stored for unit in shard.units}
             missing = tuple(unit for unit in units if unit not in done)
             seeds.append(SeedPlan(recipe, stored, missing))
-            parts = split(missing, workspace.config.run.shard_size)
-            shards += [Shard(info.name, recipe.key, seed, part) for part in parts]
+            for part in parts:
+                left = tuple(unit for unit in part if unit not in done)
+                if left:
+                    shards.append(Shard(info.name, key, seed, left, recipe.start))
         layers.append(LayerPlan(section, info, units, tuple(seeds)))
     return Plan(tuple(layers), tuple(shards))
 
@@ -131,9 +161,17 @@ def make_plan(workspace: Workspace) -> Plan:
 def split(units: Sequence[int], size: int) -> list[tuple[int, ...]]:
     """``units`` in parts of ``size``, the last one possibly shorter.
 
-    What is missing after an interruption are whole parts, so it splits into the same parts again.
+    What is asked for decides the parts, not what is done, so that two flows, and a run after an interruption, mean the
+    same shards.
     """
     return [tuple(units[start : start + size]) for start in range(0, len(units), size)]
+
+
+def _started(workspace: Workspace, recipe: Recipe, last_key: str | None, settled: bool) -> Recipe:
+    if not workspace.config.start.from_last:
+        return recipe
+    decision = decide(workspace.store, recipe, last_key)
+    return recipe.with_start(settle(workspace.store, decision) if settled else decision.start)
 
 
 def _select(workspace: Workspace) -> list[tuple[LayerSection, LayerInfo, tuple[int, ...]]]:

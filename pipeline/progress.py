@@ -14,6 +14,7 @@ from rich.table import Column
 
 from engine.loop import JobResult
 from pipeline.plan import LayerPlan, Plan, Shard
+from pipeline.store import StoredShard
 
 LINE_INTERVAL_S = 10.0
 """Least time between two lines of one layer in a log."""
@@ -42,6 +43,10 @@ class Reporter(Protocol):
 
     def end_shard(self, shard: Shard) -> None:
         """A shard is in the store."""
+        ...
+
+    def found_shard(self, shard: Shard, stored: StoredShard) -> None:
+        """A shard is in the store; another process made it meanwhile."""
         ...
 
 
@@ -143,6 +148,12 @@ class LineReporter:
         if tally.done == tally.total or self._recorded - self._written >= self._interval_s:
             self._write_line(self._recorded)
 
+    def found_shard(self, shard: Shard, stored: StoredShard) -> None:
+        tally = self._tallies[shard.layer]
+        tally.done += len(stored.units)
+        if tally.done == tally.total:
+            self._write(f"{shard.layer}: {tally.done}/{tally.total} units, others helped")
+
     def _write_line(self, now: float) -> None:
         tally = self._tallies[self._layer]
         cells = [cell for cell in tally.cells(now).values() if cell]
@@ -201,6 +212,36 @@ class LiveReporter:
     def end_shard(self, shard: Shard) -> None:
         pass
 
+    def found_shard(self, shard: Shard, stored: StoredShard) -> None:
+        tally = self._tallies[shard.layer]
+        tally.done += len(stored.units)
+        self._progress.update(self._tasks[shard.layer], completed=tally.done)
+
+
+class SilentReporter:
+    """Tells nobody."""
+
+    def __enter__(self) -> SilentReporter:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        pass
+
+    def start(self, plan: Plan) -> None:
+        pass
+
+    def begin_shard(self, shard: Shard) -> None:
+        pass
+
+    def record(self, result: JobResult, target: str) -> None:
+        pass
+
+    def end_shard(self, shard: Shard) -> None:
+        pass
+
+    def found_shard(self, shard: Shard, stored: StoredShard) -> None:
+        pass
+
 
 def make_reporter(console: Console) -> Reporter:
     """Live bars on a terminal, lines elsewhere."""
@@ -222,3 +263,12 @@ def format_duration(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def format_size(num_bytes: float) -> str:
+    """Three digits and a unit."""
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} GB"

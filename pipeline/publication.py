@@ -1,26 +1,34 @@
-"""From a finished store to what is published: the table of units and the site."""
+"""From a finished store to what is published: the table and the site, as a version that is switched to at once."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
-import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from export.errors import AtlasError
 from export.manifest import Box
+from pipeline import registry, remote, versions
+from pipeline.blobs import Blobs
+from pipeline.changes import Changes, Side, compare
+from pipeline.claims import Claims
+from pipeline.lock import FileLock
 from pipeline.plan import LayerPlan, Plan
 from pipeline.recipe import canonical_json
 from pipeline.records import Record
+from pipeline.registry import Version
 from pipeline.site.model import Atlas, Layer, Result
 from pipeline.site.publish import publish
-from pipeline.table import Results, replace_file, write_units
+from pipeline.table import Results, units_table
 from pipeline.workspace import Workspace
 
-STAMP = "published.json"
-"""File of a build's folder that tells what its table and site were made from."""
+log = logging.getLogger(__name__)
+
+LOCK = ".lock"
+"""File of a build's folder that is locked while its site is written."""
 
 
 @dataclass(frozen=True)
@@ -29,38 +37,139 @@ class Publication:
 
     Attributes:
         index: the page to open.
+        url: of the pointer page of the copy, None where there is none.
         fresh: whether it was made now; False when it was up to date.
+        version: what is shown.
+        changes: since the version before; None when nothing was made, or there was none.
     """
 
     index: Path
+    url: str | None
     fresh: bool
+    version: Version
+    changes: Changes | None = None
 
 
-def publish_atlas(workspace: Workspace, plan: Plan, run: dict[str, Any]) -> Publication:
-    """Write ``units.parquet`` and ``site/`` from a plan with nothing left to do, unless both are up to date.
+def publish_atlas(
+    workspace: Workspace,
+    plan: Plan,
+    run: dict[str, Any],
+    claims: Claims,
+) -> Publication:
+    """Publish a plan with nothing left to do, unless that is what is shown.
+
+    A version is made beside the one that is shown: table, site, changes. Every shard is compared with its digest on the
+    way. Then it is registered, copied to where the configuration says, and switched to. Whatever fails before the
+    switch leaves the last version shown.
 
     Args:
         workspace: of the plan.
         plan: made after the last shard was stored.
         run: facts of this run that the site shows; nothing else on the site changes from run to run.
+        claims: of this process; who publishes the same atlas elsewhere is waited for.
 
     Raises:
         AtlasError: jobs are missing.
-        StoreError: a file cannot be written or read.
+        DamagedShardError: a shard is not what it was; nothing has been published.
+        StoreError, StoreUnavailableError: a file cannot be written or read.
     """
     if plan.num_todo:
         raise AtlasError(f"{plan.num_todo} of {plan.num_jobs} jobs are not in the store; build again to make them")
-    out, digest = workspace.out, _content_digest(workspace, plan)
-    stamp, table, site = out / STAMP, out / "units.parquet", out / "site"
-    index = site / "index.html"
-    if index.is_file() and table.is_file() and _read_stamp(stamp) == digest:
-        return Publication(index, fresh=False)
-    stamp.unlink(missing_ok=True)
+    out, config = workspace.out, workspace.config
+    patience_s = config.store.patience_s
+    site = remote.open_site(config.publish.url, workspace.store_options, patience_s) if config.publish.url else None
+    with (
+        FileLock(out / LOCK, lambda holder: log.info("%s is being published by %s; waiting", out, holder)),
+        claims.waiting_for(registry.publishing_claim(config.name)),
+    ):
+        digest = _content_digest(workspace, plan)
+        here, changes = versions.shown(out), None
+        if here is None or here.digest != digest:
+            here, changes = _make_version(workspace, plan, run, digest)
+            fresh = True
+        else:
+            fresh = _register(workspace, here)
+        if site is not None and remote.shown(site).get("digest") != digest:
+            num_files = remote.upload(site, here, out / versions.FOLDER / here.name / "site")
+            log.info("%d files copied to %s", num_files, site.url)
+            remote.show(site, here, config.title or config.name)
+            fresh = True
+        if fresh:
+            _forget_old(workspace, here, site)
+    return Publication(out / "site" / "index.html", f"{site.url}/{remote.PAGE}" if site else None, fresh, here, changes)
+
+
+def _make_version(workspace: Workspace, plan: Plan, run: dict[str, Any], digest: str) -> tuple[Version, Changes | None]:
+    """Make, register and show a version in the build's folder."""
+    out, store, name = workspace.out, workspace.store, workspace.config.name
+    last = registry.current_version(store, name)
+    known = [version for version, _ in versions.kept(out)]
+    number = 1 + max([version.number for version in known] + [last.number if last else 0])
+    if last is not None and last.digest == digest and not (out / versions.FOLDER / last.name).exists():
+        number = last.number  # another machine has published it
+    version = _version(workspace, plan, number, digest, run)
     results = collect(workspace, plan)
-    write_units(table, plan.layers, results)
-    index = publish(make_atlas(workspace, plan, results, run), site)
-    replace_file(stamp, (json.dumps({"digest": digest, "index": str(index.relative_to(out))}) + "\n").encode())
-    return Publication(index, fresh=True)
+    table = units_table(plan.layers, results)
+    changes = _changes(workspace, last, version, table)
+    with versions.new_version(out) as (folder, record):
+        record.append(version)
+        (folder / "units.parquet").write_bytes(table)
+        facts = {**run, **({"since_the_last_version": changes.summary} if changes else {})}
+        publish(make_atlas(workspace, plan, results, facts), folder / "site")
+        if changes is not None:
+            for target in (folder, folder / "site"):
+                (target / "changes.json").write_bytes(changes.to_json())
+    registry.register(store, name, version, table)
+    versions.show(out, version)
+    registry.show(store, name, version)
+    return version, changes
+
+
+def _changes(workspace: Workspace, last: Version | None, version: Version, table: bytes) -> Changes | None:
+    """Since the version that was shown last; None if there was none, or its table is gone."""
+    store = workspace.store
+    before = registry.table_of(store, workspace.config.name, last) if last is not None else None
+    if last is None or before is None or last.name == version.name:
+        return None
+    return compare(Side.of(last.name, before, store), Side.of(version.name, table, store))
+
+
+def _register(workspace: Workspace, here: Version) -> bool:
+    """See that the store knows what is shown, as it may not after a kill, or where another machine published last."""
+    store, name = workspace.store, workspace.config.name
+    told = registry.current_version(store, name)
+    if told is not None and told.digest == here.digest:
+        return False
+    registry.register(store, name, here, (workspace.out / "units.parquet").read_bytes())
+    registry.show(store, name, here)
+    return True
+
+
+def _version(workspace: Workspace, plan: Plan, number: int, digest: str, run: dict[str, Any]) -> Version:
+    return Version(
+        number=number,
+        digest=digest,
+        date=str(run["date"]),
+        recipes={layer.info.name: [seed.recipe.key for seed in layer.seeds] for layer in plan.layers},
+        starts=sorted({seed.recipe.start for layer in plan.layers for seed in layer.seeds if seed.recipe.start}),
+        models=[workspace.network.digest, workspace.generator.digest],
+        store=workspace.config.store.url or "",
+    )
+
+
+def _forget_old(workspace: Workspace, shown: Version, site: Blobs | None) -> None:
+    """Remove versions beyond those that are kept, then their records, in this order."""
+    keep = workspace.config.publish.keep
+    for version, folder in versions.kept(workspace.out)[:-keep]:
+        if version.name != shown.name:
+            versions.remove(folder)
+    known = registry.versions(workspace.store, workspace.config.name)
+    wanted = [version.name for version in known[-keep:]]
+    if site is not None:
+        remote.remove_others(site, wanted)
+    for version in known[:-keep]:
+        if version.name != shown.name:
+            registry.forget(workspace.store, workspace.config.name, version)
 
 
 def collect(workspace: Workspace, plan: Plan) -> Results:
@@ -156,10 +265,3 @@ def _code_digest() -> str:
         if file.suffix != ".pyc":
             digest.update(f"{file.relative_to(here)}\0".encode() + file.read_bytes())
     return digest.hexdigest()
-
-
-def _read_stamp(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["digest"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

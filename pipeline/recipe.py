@@ -30,6 +30,8 @@ class Recipe:
         stop: when a job ends.
         poll_every: steps between looks at the slots.
         start_scale: spread of the start codes.
+        start: digest of the codes of an earlier network that the jobs start from, see :mod:`pipeline.warm`; None where
+            they start from drawn codes.
         runtime: its name.
         runtime_version: its version.
         precision: of the step graph.
@@ -53,10 +55,13 @@ class Recipe:
     precision: str
     batch: int
     seed: int
+    start: str | None = None
     graph_revision: int = GRAPH_REVISION
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Its fields; a start that is drawn is left out, so that keys are those of before there were others."""
+        fields = asdict(self)
+        return fields if self.start is not None else {name: fields[name] for name in fields if name != "start"}
 
     def to_json(self) -> str:
         """Canonical: sorted keys, no spaces, ASCII."""
@@ -66,6 +71,9 @@ class Recipe:
     def key(self) -> str:
         """KEY_LENGTH hexadecimal digits of the canonical JSON's SHA-256."""
         return hashlib.sha256(self.to_json().encode()).hexdigest()[:KEY_LENGTH]
+
+    def with_start(self, start: str | None) -> Recipe:
+        return replace(self, start=start)
 
     def with_seed(self, seed: int) -> Recipe:
         return replace(self, seed=seed)

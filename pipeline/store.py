@@ -1,13 +1,18 @@
-"""The store: finished shards on any fsspec file system.
+"""The store: finished shards in a folder or an S3 bucket.
 
 ::
 
     KEY/recipe.json              what determined these results
     KEY/SHARD.parquet            one row per unit
-    KEY/SHARD.json               its manifest: units, counts, digest and size of the parquet file
+    KEY/SHARD.json               its manifest: units, counts, digests and size of the parquet file
+    KEY/SHARD.claim              somebody is making this shard, see pipeline.claims
+    starts/                      start codes of warm recipes, see pipeline.warm
+    models/, orders/             for helpers that share nothing but the store, see pipeline.orders
+    atlases/NAME/                what is published, see pipeline.retention
 
-A file is written under a temporary name in its folder and then renamed; the manifest comes last. A shard is done when
-its manifest is there and its parquet file is the one the manifest describes.
+A file is written whole or not at all; the manifest comes last. A shard is done when its manifest is there and its
+parquet file is the one the manifest describes. Planning looks at each recipe's folder once; the life of a shard
+(claim, look, compute, write) touches its own files only and lists nothing.
 """
 
 from __future__ import annotations
@@ -15,21 +20,30 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import posixpath
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import fsspec
 import numpy as np
 
-from export.errors import StoreError
+from export.errors import AtlasError, StoreError
+from pipeline.blobs import Blobs, Entry, open_blobs
 from pipeline.recipe import Recipe
 from pipeline.records import Record, from_parquet, to_parquet
 from pipeline.temporary import ABANDONED_S, is_leftover, temporary_name
 
 log = logging.getLogger(__name__)
+
+CLAIM = ".claim"
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError)
+
+
+class DamagedShardError(AtlasError):
+    """A shard that was done is no longer what its manifest says; it is to be made again."""
+
+    def __init__(self, message: str, shard: StoredShard) -> None:
+        super().__init__(message)
+        self.shard = shard
 
 
 @dataclass(frozen=True)
@@ -41,6 +55,7 @@ class StoredShard:
         name: of its files.
         units: ascending.
         sha256: of its parquet file.
+        md5: of its parquet file, which an object store's listing tells without reading.
         num_bytes: of its parquet file.
         facts: what the engine knew of the layer: ``position``, ``receptive_field``, ``image_px``, ``num_units``.
         counts: number of records by status.
@@ -50,14 +65,16 @@ class StoredShard:
     name: str
     units: tuple[int, ...]
     sha256: str
+    md5: str
     num_bytes: int
     facts: dict[str, Any]
     counts: dict[str, int]
 
     def to_json(self) -> str:
         value = {
+            "recipe": self.key,
             "units": self.units,
-            "parquet": {"bytes": self.num_bytes, "sha256": self.sha256},
+            "parquet": {"bytes": self.num_bytes, "md5": self.md5, "sha256": self.sha256},
             "counts": self.counts,
             "layer": self.facts,
         }
@@ -65,25 +82,41 @@ class StoredShard:
 
     @classmethod
     def from_json(cls, key: str, name: str, text: str) -> StoredShard:
-        """Raises ValueError, KeyError or TypeError if ``text`` is no manifest."""
+        """Raises ValueError, KeyError or TypeError if ``text`` is no manifest of a shard of this name."""
         raw = json.loads(text)
         parquet, units = raw["parquet"], tuple(int(unit) for unit in raw["units"])
         counts = {str(status): int(count) for status, count in raw["counts"].items()}
         if sum(counts.values()) != len(units):
             raise ValueError(f"{len(units)} units, but counts of {sum(counts.values())}")
-        return cls(key, name, units, str(parquet["sha256"]), int(parquet["bytes"]), dict(raw["layer"]), counts)
+        if not units or shard_name(units) != name or raw["recipe"] != key:
+            raise ValueError("it is the manifest of another shard")
+        digests = str(parquet["sha256"]), str(parquet["md5"])
+        return cls(key, name, units, *digests, int(parquet["bytes"]), dict(raw["layer"]), counts)
+
+    def holds(self, data: bytes) -> bool:
+        """Whether ``data`` is its parquet file."""
+        return len(data) == self.num_bytes and hashlib.sha256(data).hexdigest() == self.sha256
 
 
 class Store:
-    """Shards under one fsspec URL: a folder, ``memory://``, ``s3://``."""
+    """Shards under one URL: a folder, ``s3://BUCKET/PREFIX``, ``memory://``.
 
-    def __init__(self, url: str) -> None:
-        """Raises StoreError if no installed file system reads such a URL. Writes nothing."""
+    Attributes:
+        url: of the store.
+        blobs: its files.
+    """
+
+    def __init__(self, url: str, options: Mapping[str, Any] | None = None, patience_s: float | None = None) -> None:
+        """Raises StoreError if no installed file system reads such a URL. Writes nothing.
+
+        Args:
+            url: without credentials.
+            options: for the file system, see :func:`pipeline.blobs.open_blobs`.
+            patience_s: how long it is tried again while the store is away.
+        """
         self.url = url
-        try:
-            self._fs, self._root = fsspec.core.url_to_fs(url)
-        except (ValueError, ImportError, OSError) as error:
-            raise StoreError(f"the store {url} cannot be opened: {error}") from error
+        patience = {} if patience_s is None else {"patience_s": patience_s}
+        self.blobs: Blobs = open_blobs(url, options, **patience)
 
     def check_writable(self) -> None:
         """Write, read and remove a probe, and those that killed processes left.
@@ -91,20 +124,19 @@ class Store:
         Raises:
             StoreError: that failed; the message says what to do.
         """
-        probe = posixpath.join(self._root, temporary_name("probe"))
+        probe = temporary_name("probe")
         try:
-            self._fs.makedirs(self._root, exist_ok=True)
-            self._fs.pipe_file(probe, b"probe")
-            if self._fs.cat_file(probe) != b"probe":
-                raise OSError("a probe file came back changed")
-            self._fs.rm_file(probe)
-            for name in self._names(""):
-                if is_leftover(name, 0.0):
-                    self._remove(posixpath.join(self._root, name))
-        except (OSError, ValueError) as error:
+            self.blobs.write(probe, b"probe")
+            if self.blobs.read(probe) != b"probe":
+                raise StoreError("a probe file came back changed")
+            self.blobs.remove(probe)
+            for entry in self.blobs.entries(""):
+                if is_leftover(entry.name, 0.0):
+                    self.blobs.remove(entry.name)
+        except StoreError as error:
             raise StoreError(
-                f"the store {self.url} cannot be written ({_reason(error)}); choose another folder with --out, or make "
-                "this one writable"
+                f"the store {self.url} cannot be written ({error}); choose another folder with --out, or make this one "
+                "writable"
             ) from error
 
     def write_recipe(self, recipe: Recipe) -> None:
@@ -113,13 +145,20 @@ class Store:
         Raises:
             StoreError: it cannot be written.
         """
-        path = self._path(recipe.key, "recipe.json")
-        text = json.dumps(recipe.to_dict(), sort_keys=True, indent=1) + "\n"
-        if self._read(path) != text.encode():
-            self._write(path, text.encode())
+        data = (json.dumps(recipe.to_dict(), sort_keys=True, indent=1) + "\n").encode()
+        if self.blobs.read(f"{recipe.key}/recipe.json") != data:
+            self.blobs.write(f"{recipe.key}/recipe.json", data)
+
+    def read_recipe(self, key: str) -> dict[str, Any] | None:
+        """What determined the results under a key; None where that is not told."""
+        try:
+            raw = json.loads(self.blobs.read(f"{key}/recipe.json") or b"null")
+        except ValueError:
+            return None
+        return raw if isinstance(raw, dict) else None
 
     def write_shard(self, key: str, records: Sequence[Record], facts: dict[str, Any]) -> StoredShard:
-        """Write a shard; equal records make equal bytes.
+        """Write a shard; equal records make equal bytes, so two who write one at once do no harm.
 
         Args:
             key: of its recipe.
@@ -128,23 +167,45 @@ class Store:
 
         Raises:
             StoreError: it cannot be written.
+            StoreUnavailableError: the store is full or away.
         """
         records = sorted(records, key=lambda record: record.unit)
         units = tuple(record.unit for record in records)
         name, data = shard_name(units), to_parquet(records)
         statuses: list[str] = [record.status for record in records]
         counts = {status: statuses.count(status) for status in sorted(set(statuses))}
-        shard = StoredShard(key, name, units, hashlib.sha256(data).hexdigest(), len(data), facts, counts)
-        self._remove(self._path(key, f"{name}.json"))
-        self._write(self._path(key, f"{name}.parquet"), data)
-        self._write(self._path(key, f"{name}.json"), shard.to_json().encode())
+        digests = hashlib.sha256(data).hexdigest(), hashlib.md5(data, usedforsecurity=False).hexdigest()
+        shard = StoredShard(key, name, units, *digests, len(data), facts, counts)
+        self.blobs.write(f"{key}/{name}.parquet", data)
+        self.blobs.write(f"{key}/{name}.json", shard.to_json().encode())
         return shard
 
     def shards(self, key: str) -> tuple[StoredShard, ...]:
-        """The done shards of a recipe, by name; one that is damaged is left out with a warning."""
-        names = sorted(name[: -len(".json")] for name in self._names(key) if name.endswith(".json"))
-        found = [self._checked(key, name) for name in names if name != "recipe" and not name.startswith(".")]
-        return tuple(shard for shard in found if shard is not None)
+        """The done shards of a recipe, by name; one that is damaged is left out with a warning.
+
+        A parquet file is read and compared with its manifest, unless the listing tells its MD5.
+        """
+        entries = {entry.name: entry for entry in self.blobs.entries(key)}
+        names = [name[: -len(".json")] for name in entries if name.endswith(".json") and not name.startswith(".")]
+        names = [name for name in names if name != "recipe"]
+        texts = self.blobs.read_many([f"{key}/{name}.json" for name in names])
+        found = []
+        for name, text in zip(names, texts, strict=True):
+            shard = self._checked(key, name, text, entries.get(f"{name}.parquet"))
+            if shard is not None:
+                found.append(shard)
+        return tuple(found)
+
+    def look(self, key: str, units: Sequence[int]) -> StoredShard | None:
+        """The done shard of exactly these units, None while there is none; lists nothing.
+
+        A damaged one is told in a warning and does not count.
+        """
+        name = shard_name(units)
+        text = self.blobs.read(f"{key}/{name}.json")
+        if text is None:
+            return None
+        return self._checked(key, name, text, None, listed=False)
 
     def done_units(self, key: str) -> frozenset[int]:
         """Units of the done shards of a recipe."""
@@ -154,11 +215,13 @@ class Store:
         """Records of a done shard, by unit.
 
         Raises:
-            StoreError: its file is no longer there or was changed.
+            DamagedShardError: its file is no longer there or was changed.
         """
-        data = self._read(self._path(shard.key, f"{shard.name}.parquet"))
-        if data is None or hashlib.sha256(data).hexdigest() != shard.sha256:
-            raise StoreError(f"shard {shard.key}/{shard.name} of {self.url} has changed; build again to make it anew")
+        data = self.blobs.read(f"{shard.key}/{shard.name}.parquet")
+        if data is None or not shard.holds(data):
+            raise DamagedShardError(
+                f"shard {shard.key}/{shard.name} of {self.url} has changed; build again to make it anew", shard
+            )
         return from_parquet(data)
 
     def read_units(self, shards: Iterable[StoredShard], units: Iterable[int]) -> dict[int, Record]:
@@ -171,6 +234,10 @@ class Store:
                         found.setdefault(record.unit, record)
         return found
 
+    def discard(self, shard: StoredShard) -> None:
+        """Declare a shard not done."""
+        self.blobs.remove(f"{shard.key}/{shard.name}.json")
+
     def clean(self, key: str, keep: Iterable[StoredShard]) -> int:
         """Remove what killed writers left behind in a recipe's folder; files of writers that may be alive stay.
 
@@ -181,101 +248,50 @@ class Store:
         Returns:
             The number of files removed.
         """
-        kept = {shard.name for shard in keep}
-        names = self._names(key)
-        done = kept | {
-            stem
-            for stem, suffix in map(posixpath.splitext, names)
-            if suffix == ".json" and stem not in kept and self._is_done(key, stem)
-        }
-        leftovers = []
-        for name in names:
-            stem, suffix = posixpath.splitext(name)
-            if name.startswith("."):
-                wanted = not is_leftover(name, self._age_s(self._path(key, name)))
-            elif suffix == ".parquet" and stem not in done:
-                wanted = self._age_s(self._path(key, name)) < ABANDONED_S
-            else:
-                wanted = suffix != ".json" or stem == "recipe" or stem in done
-            if not wanted:
-                leftovers.append(name)
+        done = {shard.name for shard in keep}
+        entries = {entry.name: entry for entry in self.blobs.entries(key)}
+        for name in entries:
+            stem = name[: -len(".json")]
+            if name.endswith(".json") and name[0] != "." and stem != "recipe" and stem not in done:
+                text = self.blobs.read(f"{key}/{name}")
+                if self._load(key, stem, text, entries.get(f"{stem}.parquet")) is not None:
+                    done.add(stem)
+        leftovers = [name for name, entry in entries.items() if _is_leftover(entry, done)]
         for name in leftovers:
-            self._remove(self._path(key, name))
+            self.blobs.remove(f"{key}/{name}")
         return len(leftovers)
 
-    def _checked(self, key: str, name: str) -> StoredShard | None:
+    def _checked(
+        self, key: str, name: str, text: bytes | None, parquet: Entry | None, *, listed: bool = True
+    ) -> StoredShard | None:
         try:
-            return self._load(key, name)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return self._verified(key, name, text, parquet, listed=listed)
+        except MALFORMED as error:
             log.warning("shard %s/%s of %s is damaged and will be made again: %s", key, name, self.url, error)
             return None
 
-    def _is_done(self, key: str, name: str) -> bool:
+    def _load(self, key: str, name: str, text: bytes | None, parquet: Entry | None) -> StoredShard | None:
         try:
-            self._load(key, name)
-        except (ValueError, KeyError, TypeError, AttributeError):
-            return False
-        return True
+            return self._verified(key, name, text, parquet, listed=True)
+        except MALFORMED:
+            return None
 
-    def _load(self, key: str, name: str) -> StoredShard:
-        """Raises ValueError, KeyError, TypeError or AttributeError if the manifest or what it describes is damaged."""
-        text = self._read(self._path(key, f"{name}.json"))
+    def _verified(self, key: str, name: str, text: bytes | None, parquet: Entry | None, *, listed: bool) -> StoredShard:
+        """Raises one of MALFORMED if the manifest or what it describes is damaged."""
         shard = StoredShard.from_json(key, name, (text or b"").decode())
-        data = self._read(self._path(key, f"{name}.parquet"))
+        wrong = ValueError("its parquet file is not the one its manifest describes")
+        if listed and parquet is None:
+            raise ValueError("its parquet file is missing")
+        if parquet is not None and parquet.md5 is not None:
+            if (parquet.md5, parquet.num_bytes) != (shard.md5, shard.num_bytes):
+                raise wrong
+            return shard
+        data = self.blobs.read(f"{key}/{name}.parquet")
         if data is None:
             raise ValueError("its parquet file is missing")
-        if len(data) != shard.num_bytes or hashlib.sha256(data).hexdigest() != shard.sha256:
-            raise ValueError("its parquet file is not the one its manifest describes")
+        if not shard.holds(data):
+            raise wrong
         return shard
-
-    def _path(self, key: str, name: str) -> str:
-        return posixpath.join(self._root, key, name)
-
-    def _names(self, key: str) -> list[str]:
-        folder = posixpath.join(self._root, key)
-        try:
-            self._fs.invalidate_cache(folder)
-            return [posixpath.basename(path.rstrip("/")) for path in self._fs.ls(folder, detail=False)]
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise StoreError(f"the store {self.url} cannot be read: {_reason(error)}") from error
-
-    def _read(self, path: str) -> bytes | None:
-        try:
-            data: bytes = self._fs.cat_file(path)
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise StoreError(f"{path} in the store cannot be read: {_reason(error)}") from error
-        return data
-
-    def _write(self, path: str, data: bytes) -> None:
-        folder, name = posixpath.split(path)
-        part = posixpath.join(folder, temporary_name(name))
-        try:
-            self._fs.makedirs(folder, exist_ok=True)
-            self._fs.pipe_file(part, data)
-            self._fs.mv(part, path)
-        except OSError as error:
-            self._remove(part)
-            raise StoreError(f"{path} in the store cannot be written: {_reason(error)}") from error
-
-    def _remove(self, path: str) -> None:
-        try:
-            self._fs.rm_file(path)
-        except FileNotFoundError:
-            return
-        except OSError as error:
-            log.warning("%s in the store cannot be removed: %s", path, _reason(error))
-
-    def _age_s(self, path: str) -> float:
-        """Age in seconds; 0 where the file system does not tell."""
-        try:
-            modified = self._fs.modified(path).timestamp()
-        except (OSError, NotImplementedError):
-            return 0.0
-        return max(0.0, time.time() - float(modified))
 
 
 def shard_name(units: Sequence[int]) -> str:
@@ -284,5 +300,12 @@ def shard_name(units: Sequence[int]) -> str:
     return f"{units[0]:06d}-{units[-1]:06d}-{digest}"
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error) or type(error).__name__
+def _is_leftover(entry: Entry, done: set[str]) -> bool:
+    stem, _, suffix = entry.name.rpartition(".")
+    if entry.name.startswith("."):
+        return is_leftover(entry.name, entry.age_s)
+    if suffix == "claim":
+        return stem in done
+    if suffix == "parquet":
+        return stem not in done and entry.age_s >= ABANDONED_S
+    return suffix == "json" and stem != "recipe" and stem not in done

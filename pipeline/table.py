@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
+import io
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from export.errors import StoreError
 from pipeline.plan import LayerPlan
@@ -30,13 +32,24 @@ Results = Mapping[tuple[str, int], Mapping[int, Record]]
 """(layer, seed) -> unit -> record."""
 
 
-def write_units(path: Path, layers: Sequence[LayerPlan], results: Results) -> str:
-    """Write the table unless the same bytes are there; return their SHA-256.
+@dataclass(frozen=True)
+class TableRow:
+    """A row of the table; the fields are its columns."""
+
+    layer: str
+    unit: int
+    seed: int
+    activation: float
+    steps: int
+    status: str
+    target: str
+    recipe: str
+
+
+def units_table(layers: Sequence[LayerPlan], results: Results) -> bytes:
+    """The table as a parquet file.
 
     Rows are in the order of ``layers``, then by unit, then by seed; equal results make equal bytes.
-
-    Raises:
-        StoreError: the file cannot be written.
     """
     rows = [
         (layer.info.name, results[layer.info.name, seed.recipe.seed][unit], seed.recipe.key)
@@ -47,9 +60,20 @@ def write_units(path: Path, layers: Sequence[LayerPlan], results: Results) -> st
     kept = [name for name in SCHEMA.names if name not in ("layer", "recipe")]
     columns = {name: [getattr(record, name) for _, record, _ in rows] for name in kept}
     columns |= {"layer": [name for name, _, _ in rows], "recipe": [key for _, _, key in rows]}
-    data = write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
-    replace_file(path, data)
-    return hashlib.sha256(data).hexdigest()
+    return write_table(pa.Table.from_pydict(columns, schema=SCHEMA))
+
+
+def read_rows(data: bytes) -> list[TableRow]:
+    """Read what :func:`units_table` made.
+
+    Raises:
+        StoreError: it is no such table.
+    """
+    try:
+        table = pq.read_table(io.BytesIO(data), schema=SCHEMA, use_threads=False)
+    except (pa.ArrowInvalid, ValueError) as error:
+        raise StoreError(f"the table of units cannot be read ({error}); build again to make it anew") from error
+    return [TableRow(**row) for row in table.to_pylist()]
 
 
 def replace_file(path: Path, data: bytes) -> None:

@@ -22,7 +22,7 @@ _NAME = re.compile(r"\..+\.([0-9a-f]{8})-(\d+)-[0-9a-f]{8}\.tmp$")
 
 def temporary_name(name: str) -> str:
     """A hidden name for writing ``name``; no other writer has it."""
-    return f".{name}.{_machine()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
+    return f".{name}.{machine()}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
 
 
 def is_leftover(name: str, age_s: float) -> bool:
@@ -32,11 +32,16 @@ def is_leftover(name: str, age_s: float) -> bool:
         return False
     if age_s > ABANDONED_S:
         return True
-    return match[1] == _machine() and not _alive(int(match[2]))
+    return match[1] == machine() and not _alive(int(match[2]))
+
+
+def is_dead_here(machine_name: str, pid: object) -> bool:
+    """Whether a process was one of this machine's and has ended; False where that cannot be told."""
+    return machine_name == machine() and isinstance(pid, int) and not _alive(pid)
 
 
 @cache
-def _machine() -> str:
+def machine() -> str:
     """Names where process ids are comparable: host, boot, and process namespace."""
     parts = [socket.gethostname()]
     try:

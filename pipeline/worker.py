@@ -22,6 +22,7 @@ from pipeline.engines import Engines
 from pipeline.plan import Shard
 from pipeline.records import Record
 from pipeline.store import StoredShard
+from pipeline.warm import Codes
 from pipeline.workspace import Workspace
 
 NUM_ENCODERS = 2
@@ -50,7 +51,8 @@ def make_shard(
         StoreError: the shard cannot be written.
     """
     info = workspace.network.layer(shard.layer)
-    recipe = workspace.recipe(info, shard.seed)
+    recipe = workspace.recipe(info, shard.seed).with_start(shard.start)
+    codes = engines.start_codes(shard.start)
     jobs = [Job(unit, shard.seed) for unit in shard.units]
     with ThreadPoolExecutor(NUM_ENCODERS, thread_name_prefix="png") as pool:
         pending: list[tuple[JobResult, str, Future[bytes]]] = []
@@ -60,7 +62,7 @@ def make_shard(
             pending.append((replace(result, image=np.empty((0, 0, 3), np.uint8)), target, image))
             on_record(result, target)
 
-        run_units(workspace, info, jobs, engines, take)
+        run_units(workspace, info, jobs, engines, take, codes)
         records = [_record(result, target, image.result()) for result, target, image in pending]
     facts = layer_facts(engines.runner(shard.layer, pre_activation=False).manifest)
     workspace.store.write_recipe(recipe)
@@ -68,7 +70,12 @@ def make_shard(
 
 
 def run_units(
-    workspace: Workspace, layer: LayerInfo, jobs: Sequence[Job], engines: Engines, on_record: OnRecord
+    workspace: Workspace,
+    layer: LayerInfo,
+    jobs: Sequence[Job],
+    engines: Engines,
+    on_record: OnRecord,
+    codes: Codes | None = None,
 ) -> None:
     """Run jobs of one layer, the dead ones a second time on the pre-activation, if there is one.
 
@@ -78,14 +85,19 @@ def run_units(
         jobs: each at most once.
         engines: of the workspace.
         on_record: called once per job, in the order in which they end.
+        codes: start codes by unit; units without one, and those that are dead there, start from a drawn code.
     """
+    known = codes or {}
     runner = engines.runner(layer.name, pre_activation=False)
+    warm = [job for job in jobs if job.unit in known]
+    cold = set(_run(workspace, runner, warm, on_record, known, keep_dead=False)) if warm else set()
+    left = [job for job in jobs if job.unit not in known or job in cold]
     if layer.pre_activation is None:
-        _run(workspace, runner, jobs, on_record, keep_dead=True)
+        _run(workspace, runner, left, on_record, {}, keep_dead=True)
         return
-    dead = _run(workspace, runner, jobs, on_record, keep_dead=False)
+    dead = _run(workspace, runner, left, on_record, {}, keep_dead=False)
     if dead:
-        _run(workspace, engines.runner(layer.name, pre_activation=True), dead, on_record, keep_dead=True)
+        _run(workspace, engines.runner(layer.name, pre_activation=True), dead, on_record, {}, keep_dead=True)
 
 
 def layer_facts(manifest: StepManifest) -> dict[str, Any]:
@@ -121,7 +133,7 @@ def _record(result: JobResult, target: str, image: bytes) -> Record:
 
 
 def _run(
-    workspace: Workspace, runner: Runner, jobs: Sequence[Job], on_record: OnRecord, *, keep_dead: bool
+    workspace: Workspace, runner: Runner, jobs: Sequence[Job], on_record: OnRecord, codes: Codes, *, keep_dead: bool
 ) -> list[Job]:
     """Run jobs; return those that were dead, which are reported only if ``keep_dead``."""
     target, layer = runner.manifest.target, runner.manifest.layer
@@ -137,7 +149,7 @@ def _run(
     run_jobs(
         runner,
         jobs,
-        lambda job: start_code(prior, layer, job, scale),
+        lambda job: codes[job.unit] if job.unit in codes else start_code(prior, layer, job, scale),
         workspace.stop_rule,
         workspace.config.run.poll_every,
         take,

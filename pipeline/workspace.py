@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Workspace:
         builder: the runtime; it can run here.
         store: where shards are kept.
         labels: names of the network's classes, None when they have none.
+        store_options: for the file systems of the store and the site; they may hold secrets, and stay in memory.
     """
 
     config: AtlasConfig
@@ -46,6 +47,7 @@ class Workspace:
     builder: Builder
     store: Store
     labels: tuple[str, ...] | None
+    store_options: Mapping[str, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def runtime_version(self) -> str:
@@ -113,8 +115,14 @@ class Workspace:
         return prior_digest(self.generator.prior, self.config.generator.decay)
 
 
-def open_workspace(config: AtlasConfig, out: Path) -> Workspace:
+def open_workspace(config: AtlasConfig, out: Path, store_options: Mapping[str, Any] | None = None) -> Workspace:
     """Open what a configuration names.
+
+    Args:
+        config: what is asked for.
+        out: folder of the build.
+        store_options: for the store's file system: ``endpoint_url``, ``key``, ``secret``; by default the environment
+            tells. Kept in memory only.
 
     Raises:
         InputError: the network, the generator or the labels cannot be read, or the runtime or precision cannot run
@@ -126,7 +134,29 @@ def open_workspace(config: AtlasConfig, out: Path) -> Workspace:
     network = open_network(config)
     generator = open_generator(config)
     labels = _read_labels(config) or network.labels
-    return Workspace(config, out, network, generator, builder, Store(str(out / "store")), labels)
+    return Workspace(
+        config,
+        out,
+        network,
+        generator,
+        builder,
+        open_store(config, out, store_options),
+        labels,
+        dict(store_options or {}),
+    )
+
+
+def open_store(config: AtlasConfig, out: Path, options: Mapping[str, Any] | None = None) -> Store:
+    """The configured store; a relative path starts at the configuration's folder.
+
+    Raises:
+        StoreError: no installed file system reads its URL.
+    """
+    section = config.store
+    url = section.url or str(out / "store")
+    if section.url and "://" not in section.url:
+        url = str(config.path(section.url))
+    return Store(url, options, section.patience_s)
 
 
 def open_network(config: AtlasConfig) -> Network:

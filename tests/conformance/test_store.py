@@ -11,8 +11,9 @@ import pytest
 
 from export.errors import StoreError
 from pipeline.records import Record, from_parquet, to_parquet
-from pipeline.store import Store, shard_name
+from pipeline.store import DamagedShardError, Store, shard_name
 from tests.pipeline.recipes import make_recipe
+from tests.pipeline.s3 import S3Server
 
 FACTS = {"position": [2, 2], "image_px": 16, "num_units": 9, "code_dim": 4, "receptive_field": {}}
 
@@ -84,8 +85,8 @@ class StoreConformance:
         one = store.write_shard("a", make_records([1, 2, 3]), FACTS)
         two = store.write_shard("b", make_records([1, 2, 3])[::-1], FACTS)
         assert (one.name, one.sha256, one.num_bytes) == (two.name, two.sha256, two.num_bytes)
-        for suffix in ("parquet", "json"):
-            assert _cat(store, f"a/{one.name}.{suffix}") == _cat(store, f"b/{two.name}.{suffix}")
+        assert _cat(store, f"a/{one.name}.parquet") == _cat(store, f"b/{two.name}.parquet")
+        assert _cat(store, f"a/{one.name}.json") == _cat(store, f"b/{two.name}.json").replace(b'"b"', b'"a"')
 
     def test_a_shard_without_manifest_is_not_done(self, store: Store) -> None:
         shard = store.write_shard("key", make_records([1]), FACTS)
@@ -98,6 +99,37 @@ class StoreConformance:
         _put(store, f"key/{shard.name}.json", text.encode("latin-1"))
         assert store.shards("key") == ()
         assert "made again" in caplog.text
+
+    @pytest.mark.parametrize("into", ["other", "key"])
+    def test_a_foreign_shard_is_not_done_and_is_told(self, store: Store, into: str, caplog) -> None:
+        """Copied from another recipe, or under another name: whole, but not what its place says."""
+        shard = store.write_shard("key", make_records([1, 2]), FACTS)
+        name = shard.name if into == "other" else shard_name([3, 4])
+        for suffix in ("parquet", "json"):
+            _put(store, f"{into}/{name}.{suffix}", _cat(store, f"key/{shard.name}.{suffix}"))
+        assert [found.name for found in store.shards(into)] == ([] if into == "other" else [shard.name])
+        assert "manifest of another shard" in caplog.text
+
+    def test_looking_at_one_shard_finds_it_only_whole(self, store: Store, caplog) -> None:
+        assert store.look("key", [1, 2]) is None
+        shard = store.write_shard("key", make_records([1, 2]), FACTS)
+        assert store.look("key", [1, 2]) == shard
+        assert store.look("key", [1]) is None
+        assert caplog.text == ""
+        _put(store, f"key/{shard.name}.parquet", b"junk")
+        assert store.look("key", [1, 2]) is None
+        assert "made again" in caplog.text
+
+    def test_a_discarded_shard_is_to_be_made(self, store: Store) -> None:
+        store.discard(store.write_shard("key", make_records([1]), FACTS))
+        assert store.shards("key") == ()
+
+    def test_cleaning_removes_claims_of_what_is_done(self, store: Store) -> None:
+        shard = store.write_shard("key", make_records([1]), FACTS)
+        for name in (shard.name, shard_name([2])):
+            _put(store, f"key/{name}.claim", b"{}")
+        assert store.clean("key", [shard]) == 1
+        assert f"{shard_name([2])}.claim" in _names(store, "key")
 
     def test_a_manifest_whose_counts_do_not_add_up_is_damaged(self, store: Store, caplog) -> None:
         shard = store.write_shard("key", make_records([1]), FACTS)
@@ -118,8 +150,9 @@ class StoreConformance:
             _put(store, path, bytes(data) if damage == "flip" else bytes(data[:-9]))
         assert store.done_units("key") == frozenset()
         assert "made again" in caplog.text
-        with pytest.raises(StoreError, match="has changed"):
+        with pytest.raises(DamagedShardError, match="has changed") as caught:
             store.read_shard(shard)
+        assert caught.value.shard == shard
 
     def test_a_damaged_shard_is_made_again_in_its_place(self, store: Store) -> None:
         shard = store.write_shard("key", make_records([1, 2]), FACTS)
@@ -150,7 +183,7 @@ class StoreConformance:
 
         shard = store.write_shard("key", make_records([0]), FACTS)
         alive = temporary.temporary_name("x.parquet")
-        elsewhere = alive.replace(temporary._machine(), "0" * 8)
+        elsewhere = alive.replace(temporary.machine(), "0" * 8)
         with monkeypatch.context() as patch:
             patch.setattr(temporary.os, "getpid", lambda: dead_pid)
             dead = temporary.temporary_name("x.json")
@@ -177,6 +210,26 @@ class TestLocalStore(StoreConformance):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
         return str(tmp_path / "deep" / "store")
+
+
+class TestS3Store(StoreConformance):
+    @pytest.fixture
+    def url(self, bucket: str) -> str:
+        return f"{bucket}/deep/store"
+
+    def test_nothing_is_read_whole_to_plan(self, store: Store, s3: S3Server) -> None:
+        """The listing tells the MD5: per recipe one listing, per shard one manifest."""
+        for units in ([0, 1], [2, 3], [4]):
+            store.write_shard("key", make_records(units), FACTS)
+        with s3.counting() as calls:
+            assert len(store.shards("key")) == 3
+        assert calls == {"LIST": 1, "GET": 3}
+
+    def test_a_shard_is_looked_for_and_written_without_listing(self, store: Store, s3: S3Server) -> None:
+        with s3.counting() as calls:
+            store.look("key", [0, 1])
+            store.write_shard("key", make_records([0, 1]), FACTS)
+        assert calls == {"GET": 1, "PUT": 2}
 
 
 class TestMemoryStore(StoreConformance):
@@ -218,16 +271,18 @@ def test_shard_names_tell_unit_sets_apart() -> None:
 
 
 def _cat(store: Store, path: str) -> bytes:
-    return store._fs.cat_file(f"{store._root}/{path}")
+    data = store.blobs.read(path)
+    assert data is not None
+    return data
 
 
 def _put(store: Store, path: str, data: bytes) -> None:
-    store._fs.pipe_file(f"{store._root}/{path}", data)
+    store.blobs.write(path, data)
 
 
 def _rm(store: Store, path: str) -> None:
-    store._fs.rm_file(f"{store._root}/{path}")
+    store.blobs.remove(path)
 
 
 def _names(store: Store, key: str) -> list[str]:
-    return sorted(store._names(key))
+    return [entry.name for entry in store.blobs.entries(key)]

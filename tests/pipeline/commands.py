@@ -7,19 +7,20 @@ import sys
 from pathlib import Path
 
 
-def start(*arguments: str | Path) -> subprocess.Popen[str]:
+def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:
     """Start a command; the caller ends it and closes its pipes."""
     return subprocess.Popen(
         [sys.executable, "-m", "pipeline.cli", *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        env=env,
     )
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    with start(*arguments) as process:
+    with start(*arguments, env=env) as process:
         out, err = process.communicate(timeout=120)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import random
+import re
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
-from export.errors import AtlasError
 from pipeline import build as building
 from pipeline import temporary
+from pipeline.blobs.local import LocalBackend
 from pipeline.build import BuildReport, build
 from pipeline.config import Overrides, load_config
-from pipeline.lock import BuildLock
 from pipeline.plan import make_plan
 from pipeline.progress import LineReporter
 from pipeline.workspace import open_workspace
@@ -25,6 +26,8 @@ from tests.pipeline.models import write_tiny
 
 NUM_JOBS = 16
 KILLS = 3
+NUM_WRITES = 12
+"""To the store: a probe; a recipe; claim, parquet file and manifest of two shards; claim and three files to publish."""
 
 
 def build_here(config: Path, out: Path, lines: list[str] | None = None, **overrides: object) -> BuildReport:
@@ -37,8 +40,19 @@ def num_todo(config: Path, out: Path) -> int:
 
 
 def results_of(out: Path) -> dict[str, bytes]:
-    """The store and the table, which must not depend on how they came to be."""
-    return files_below(out / "store") | {"units.parquet": (out / "units.parquet").read_bytes()}
+    """The shards and the table, which must not depend on how they came to be; records of versions hold their date."""
+    return shards_of(out) | {"units.parquet": (out / "units.parquet").read_bytes()}
+
+
+def shards_of(out: Path) -> dict[str, bytes]:
+    files = files_below(out / "store")
+    return {name: data for name, data in files.items() if re.match(r"[0-9a-f]{20}/", name)}
+
+
+def times(out: Path) -> dict[Path, int]:
+    """When each file was written, but those that every run writes."""
+    own = (".lock", "report.json")
+    return {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name not in own}
 
 
 def test_a_build_leaves_store_table_and_site(tiny: Path, tmp_path: Path) -> None:
@@ -60,7 +74,7 @@ def test_a_second_build_computes_nothing_and_leaves_every_file_alone(
 ) -> None:
     out, lines = tmp_path / "out", list[str]()
     build_here(tiny, out)
-    before = {path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"}
+    before = times(out)
 
     def refuse(*arguments: object) -> None:
         raise AssertionError("computed")
@@ -69,22 +83,19 @@ def test_a_second_build_computes_nothing_and_leaves_every_file_alone(
     report = build_here(tiny, out, lines)
     assert lines == ["nothing to do: 16 of 16 jobs are already in the store"]
     assert (report.num_made, report.published) == (0, False)
-    assert before == {
-        path: path.stat().st_mtime_ns for path in out.rglob("*") if path.is_file() and path.name != ".lock"
-    }
+    assert before == times(out)
 
 
-@pytest.mark.parametrize("lost", ["site/index.html", "units.parquet", "published.json"])
+@pytest.mark.parametrize("lost", ["site/index.html", "units.parquet", "current/version.json", "current", "site"])
 def test_what_was_published_and_lost_is_published_again(tiny: Path, tmp_path: Path, lost: str) -> None:
     out = tmp_path / "out"
     build_here(tiny, out, layers=("fc",))
-    before = files_below(out)
+    before, table = files_below((out / "site").resolve()), (out / "units.parquet").read_bytes()
     (out / lost).unlink()
     report = build_here(tiny, out, layers=("fc",))
     assert (report.num_made, report.published) == (0, True)
-    after = files_below(out)
-    assert set(after) == set(before)
-    assert after["units.parquet"] == before["units.parquet"]
+    assert files_below((out / "site").resolve()).keys() - {"changes.json"} == before.keys()
+    assert (out / "units.parquet").read_bytes() == table
 
 
 def test_a_changed_title_is_published_without_computing(tiny: Path, tmp_path: Path) -> None:
@@ -99,11 +110,11 @@ def test_a_changed_title_is_published_without_computing(tiny: Path, tmp_path: Pa
 def test_a_changed_network_is_computed_anew_beside_the_old(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     build_here(tiny, out, layers=("fc",))
-    old = files_below(out / "store")
+    old = shards_of(out)
     text = tiny.read_text().replace("lr = 0.3", "lr = 0.2")
     tiny.write_text(text)
     assert build_here(tiny, out, layers=("fc",)).num_made == 10
-    assert old.items() < files_below(out / "store").items()
+    assert old.items() < shards_of(out).items()
 
 
 def test_more_units_and_seeds_add_to_what_is_there(tiny: Path, tmp_path: Path) -> None:
@@ -130,32 +141,29 @@ def test_a_damaged_shard_is_made_again_as_it_was(tiny: Path, tmp_path: Path, cap
     assert caplog.text.count("made again") == 2
 
 
-def test_two_builds_do_not_share_a_folder(tiny: Path, tmp_path: Path) -> None:
-    with BuildLock(tmp_path / "out"), pytest.raises(AtlasError, match="is being built by process"):
-        build_here(tiny, tmp_path / "out")
-    assert build_here(tiny, tmp_path / "out", layers=("fc",)).num_made == 10
-
-
 class Killed(BaseException):
     """Ends a build where it stands, as SIGKILL does."""
 
 
-def test_a_build_that_dies_at_any_file_operation_is_resumed_to_the_same_bytes(
-    tiny: Path, tmp_path: Path, dead_pid: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("moment", ["half written", "after the rename"])
+def test_a_build_that_dies_at_any_write_to_the_store_is_resumed_to_the_same_bytes(
+    tiny: Path, tmp_path: Path, dead_pid: int, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     asked: dict[str, object] = {"layers": ("fc",), "units": "0:3", "seeds": 1}
     build_here(tiny, tmp_path / "whole", **asked)
     expected = results_of(tmp_path / "whole")
-    for operation, last in (("pipe_file", 6), ("mv", 5)):  # a probe; a recipe, two parquet files, two manifests
-        for count in range(1, last + 1):
-            out = tmp_path / f"{operation}{count}"
-            with monkeypatch.context() as patch:
-                _die_at(patch, operation, count, dead_pid)
-                with pytest.raises(Killed):
-                    build_here(tiny, out, **asked)
-            todo = 3 - sum(len(pq.read_table(path.with_suffix(".parquet"))) for path in _manifests(out))
-            assert build_here(tiny, out, **asked).num_made == todo
-            assert results_of(out) == expected, (operation, count)
+    for count in range(1, NUM_WRITES + 2):
+        out = tmp_path / str(count)
+        with monkeypatch.context() as patch:
+            _die_at(patch, moment, count, dead_pid)
+            if count > NUM_WRITES:
+                build_here(tiny, out, **asked)
+                break
+            with pytest.raises(Killed):
+                build_here(tiny, out, **asked)
+        todo = 3 - sum(len(pq.read_table(path.with_suffix(".parquet"))) for path in _manifests(out))
+        assert build_here(tiny, out, **asked).num_made == todo
+        assert results_of(out) == expected, count
 
 
 def test_builds_killed_at_random_moments_are_resumed_to_the_same_bytes(tmp_path: Path) -> None:
@@ -200,19 +208,32 @@ def _manifests(out: Path) -> list[Path]:
     return [path for path in (out / "store").glob("*/0*.json") if not path.name.startswith(".")]
 
 
-def _die_at(patch: pytest.MonkeyPatch, operation: str, count: int, pid: int) -> None:
-    """Make the ``count``-th call of a file-system operation end the build, seemingly in another process."""
-    from fsspec.implementations.local import LocalFileSystem
+def _die_at(patch: pytest.MonkeyPatch, moment: str, count: int, pid: int) -> None:
+    """Make the ``count``-th write to the store end the build, seemingly in another process that does nothing more."""
+    original, calls, dead = LocalBackend._part, iter(range(1, 10**6)), list[bool]()
 
-    original = getattr(LocalFileSystem, operation)
-    calls: Iterator[int] = iter(range(1, 10**6))
-
-    def mortal(self: object, *arguments: object, **options: object) -> object:
-        if next(calls) == count:
-            if operation == "pipe_file":
-                Path(str(arguments[0])).write_bytes(bytes(arguments[1])[:7])  # type: ignore[arg-type]
+    @contextmanager
+    def mortal(self: LocalBackend, path: str, data: bytes) -> Iterator[Path]:
+        if dead:
             raise Killed
-        return original(self, *arguments, **options)
+        if next(calls) != count:
+            with original(self, path, data) as part:
+                yield part
+            return
+        target = self.root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(temporary.temporary_name(target.name))
+        part.write_bytes(data[:7] if moment == "half written" else data)
+        if moment == "after the rename":
+            yield part
+        dead.append(True)
+        raise Killed
 
-    patch.setattr(LocalFileSystem, operation, mortal)
+    def refuse(self: LocalBackend, path: str) -> None:
+        if dead:
+            raise Killed
+        (self.root / path).unlink(missing_ok=True)
+
+    patch.setattr(LocalBackend, "_part", mortal)
+    patch.setattr(LocalBackend, "remove", refuse)
     patch.setattr(temporary.os, "getpid", lambda: pid)

@@ -1,137 +1,56 @@
-"""The flow on a real Prefect server with a real worker, deployed as ``deploy/prefect.yaml`` says."""
+"""The flows on a real Prefect server with real workers, deployed as ``deploy/prefect.yaml`` says."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import signal
-import socket
-import subprocess
-import sys
-import time
 import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
 
 import pytest
+import yaml
 
 from tests.pipeline import commands
-from tests.pipeline.models import write_tiny
-
-ROOT = Path(__file__).parents[2]
-PREFECT = Path(sys.executable).parent / "prefect"
-START_S = 120.0
-SQLITE_IS_LOCKED = 503
-"""Prefect's answer when its database is busy; its own client tries again too."""
-
-
-@dataclass(frozen=True)
-class Site:
-    """A Prefect server, and a project folder whose deployment ``atlas/tiny`` a worker serves."""
-
-    project: Path
-    url: str
-    env: dict[str, str]
-
-    def prefect(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [str(PREFECT), "--no-prompt", *arguments],
-            cwd=self.project,
-            env=self.env,
-            capture_output=True,
-            text=True,
-            timeout=START_S,
-            check=False,
-        )
-
-    def post(self, path: str, **body: object) -> Any:
-        request = urllib.request.Request(
-            f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}
-        )
-        for attempt in range(10):
-            try:
-                with urllib.request.urlopen(request, timeout=30) as response:
-                    return json.load(response)
-            except urllib.error.HTTPError as error:
-                if error.code != SQLITE_IS_LOCKED or attempt == 9:
-                    raise
-                error.close()
-                time.sleep(1)
-        return None
-
-    def run(self, **parameters: object) -> dict[str, Any]:
-        """Run the deployment to its end, without the slow start of the command."""
-        (deployment,) = self.post("deployments/filter")
-        run = self.post(
-            f"deployments/{deployment['id']}/create_flow_run", parameters=parameters, idempotency_key=str(uuid4())
-        )
-        deadline = time.monotonic() + START_S
-        while run["state_type"] not in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED"):
-            assert time.monotonic() < deadline, run
-            time.sleep(0.2)
-            (run,) = self.post("flow_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
-        return run  # type: ignore[no-any-return]
-
-    def tasks(self, run: dict[str, Any]) -> list[str]:
-        """First words of the names of a run's tasks; the server learns of them some time after the run has ended."""
-        deadline = time.monotonic() + START_S
-        names: list[str] = []
-        while not any(name.startswith("publish") for name in names) and time.monotonic() < deadline:
-            runs = self.post("task_runs/filter", flow_runs={"id": {"any_": [run["id"]]}})
-            names = [task["name"] for task in runs]
-            time.sleep(0.2)
-        return [re.split("[ -]", name)[0] for name in names]
+from tests.pipeline.instrument import begun, environment
+from tests.pipeline.prefect_site import ENDED, ROOT, Site, write_project
+from tests.pipeline.test_build import shards_of
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """Start a server and a worker, deploy; end both by their process groups."""
+    """A server, the deployments, two workers."""
     project = tmp_path_factory.mktemp("project")
-    _write_project(project)
-    url = f"http://127.0.0.1:{_free_port()}/api"
-    env = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")} | {
-        "PWD": str(project),
-        "PREFECT_HOME": str(tmp_path_factory.mktemp("prefect")),
-        "PREFECT_API_URL": url,
-        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-        "PREFECT_SERVER_UI_ENABLED": "false",
-        "PREFECT_WORKER_QUERY_SECONDS": "1",
-        "DO_NOT_TRACK": "1",
-    }
-    site = Site(project, url, env)
-    port = url.removesuffix("/api").rpartition(":")[2]
-    with _running(site, "server", "start", "--host", "127.0.0.1", "--port", port):
-        _await_health(url)
-        for arguments in (
-            ("work-pool", "create", "atlas", "--type", "process"),
-            ("deploy", "--all", "--prefect-file", "deploy/prefect.yaml"),
-        ):
-            done = site.prefect(*arguments)
-            assert done.returncode == 0, done.stdout + done.stderr
-        with _running(site, "worker", "start", "--pool", "atlas", "--limit", "1"):
-            yield site
+    write_project(project, {"[run]\n": '[run]\nruntime = "waiting"\n'})
+    site = Site(project, tmp_path_factory.mktemp("prefect"), environment(project / "made.log", 0.0))
+    try:
+        site.start_server()
+        site.set_up()
+        for number in range(2):
+            site.start_worker(f"worker{number}")
+        yield site
+    finally:
+        site.end()
 
 
 def test_a_run_makes_the_same_files_as_the_command_and_leaves_artifacts(site: Site, tmp_path: Path) -> None:
-    done = site.prefect("deployment", "run", "atlas/tiny", "--watch")
+    done = site.prefect("deployment", "run", "atlas/tiny", "--watch", "--param", 'fan_out={"helpers": 0}')
     assert done.returncode == 0, done.stdout + done.stderr
     out = site.project / "build" / "tiny"
     assert (out / "site" / "index.html").is_file()
-    command = commands.run("build", site.project / "deploy" / "atlases" / "tiny.toml", "--out", tmp_path / "out")
+    config = site.project / "deploy" / "atlases" / "tiny.toml"
+    command = commands.run("build", config, "--out", tmp_path / "out", env=site.env)
     assert command.returncode == 0, command.stderr
-    assert commands.files_below(out / "store") == commands.files_below(tmp_path / "out" / "store")
+    assert shards_of(out) == shards_of(tmp_path / "out")
     assert (out / "units.parquet").read_bytes() == (tmp_path / "out" / "units.parquet").read_bytes()
 
     artifacts = {artifact["key"]: artifact for artifact in site.post("artifacts/filter")}
-    assert set(artifacts) == {"tiny-summary", "tiny-shards", "tiny-site"}
+    kinds = ("summary", "layers", "shards", "site", "preview", "progress")
+    assert set(artifacts) == {f"tiny-{kind}" for kind in kinds}
     assert "16 of 16 jobs to run in 9 shards" in artifacts["tiny-summary"]["data"]
-    rows = json.loads(artifacts["tiny-shards"]["data"])
-    assert sum(row["jobs"] for row in rows) == 16
+    assert sum(row["jobs"] for row in json.loads(artifacts["tiny-shards"]["data"])) == 16
+    assert [row["layer"] for row in json.loads(artifacts["tiny-layers"]["data"])] == ["relu1", "fc"]
+    assert float(artifacts["tiny-progress"]["data"]) == 100.0
+    assert artifacts["tiny-preview"]["data"].startswith("data:image/jpeg;base64,")
     assert (out / "site" / "index.html").resolve().as_uri() in artifacts["tiny-site"]["data"]
     (first,) = site.post("flow_runs/filter", flow_runs={"state": {"type": {"any_": ["COMPLETED"]}}})
     assert sorted(site.tasks(first)) == sorted(["plan", *["relu1"] * 3, *["fc"] * 6, "publish"])
@@ -143,13 +62,40 @@ def test_a_run_makes_the_same_files_as_the_command_and_leaves_artifacts(site: Si
     assert "nothing to do: 16 of 16 jobs are already in the store" in summaries[0]
 
 
-def test_wrong_input_fails_the_run_with_the_sentence(site: Site) -> None:
-    run = site.run(layers=["reelu1"])
+def test_a_helper_on_another_worker_takes_shards_and_no_shard_is_made_twice(site: Site, tmp_path: Path) -> None:
+    """Steps that wait for a second process: while one is in its first shard, the helper starts and takes others."""
+    log = site.project / "made.log"
+    earlier = begun(log)
+    run = site.run(
+        out=str(tmp_path / "out"), layers=["fc"], fan_out={"helpers": 1, "shards_each": 1}, runtime="meeting"
+    )
+    assert run["state_type"] == "COMPLETED", run["state"]["message"]
+    made = begun(log) - earlier
+    assert len(made) == 6
+    assert set(made.values()) == {1}
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert report["jobs"]["made"] + report["jobs"]["found"] == 10
+    assert report["jobs"]["found"] > 0, "the helper did nothing"
+    (helper,) = [run for run in site.post("flow_runs/filter") if run["name"] == "tiny helper 1"]
+    assert helper["state_type"] in (*ENDED, "RUNNING")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "sentence"),
+    [
+        ({"layers": ["reelu1"]}, "has no layer 'reelu1'; did you mean relu1"),
+        ({"credentials": "nosuch"}, "there is no Secret block 'nosuch'"),
+    ],
+)
+def test_wrong_input_fails_the_run_with_the_sentence(site: Site, parameters: dict, sentence: str) -> None:
+    run = site.run(**parameters)
     assert run["state_type"] == "FAILED"
-    assert "has no layer 'reelu1'; did you mean relu1" in run["state"]["message"]
+    assert sentence in run["state"]["message"]
 
 
-@pytest.mark.parametrize(("name", "value"), [("seeds", 0), ("layers", "fc"), ("out", 3)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("seeds", 0), ("layers", "fc"), ("out", 3), ("fan_out", {"helpers": -1}), ("config", "")]
+)
 def test_parameters_of_the_wrong_type_are_refused_when_asked_for(site: Site, name: str, value: object) -> None:
     with pytest.raises(urllib.error.HTTPError) as refused:
         site.run(**{name: value})
@@ -158,67 +104,31 @@ def test_parameters_of_the_wrong_type_are_refused_when_asked_for(site: Site, nam
         assert name in answer.read().decode()
 
 
-def test_the_deployment_is_nightly_tagged_and_one_at_a_time(site: Site) -> None:
-    (deployment,) = site.post("deployments/filter")
-    assert (deployment["name"], deployment["entrypoint"]) == ("tiny", "pipeline.flows:atlas")
-    (schedule,) = deployment["schedules"]
-    assert schedule["active"]
-    assert schedule["schedule"]["timezone"]
-    assert deployment["tags"]
-    assert deployment["version"]
-    assert deployment["description"]
-    assert deployment["global_concurrency_limit"]["limit"] == 1
+def test_every_atlas_has_a_deployment_that_is_nightly_tagged_described_and_one_at_a_time() -> None:
+    raw = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
+    atlases = {path.stem for path in (ROOT / "deploy" / "atlases").glob("*.toml")}
+    deployments = {deployment["name"]: deployment for deployment in raw["deployments"]}
+    assert (
+        set(deployments) - {"helper"} == atlases >= {"lite0", "resnet50", "alexnet", "googlenet", "vgg16", "vit_b_16"}
+    )
+    for name in atlases:
+        deployment = deployments[name]
+        assert deployment["parameters"] == {"config": name}
+        assert {"atlas", name, "nightly"} == set(deployment["tags"])
+        assert deployment["description"]
+        assert deployment["version"]
+        assert deployment["concurrency_limit"]["limit"] == 1
+        (schedule,) = deployment["schedules"]
+        assert schedule["active"]
+        assert schedule["timezone"]
+    crons = [deployments[name]["schedules"][0]["cron"] for name in atlases]
+    assert len(set(crons)) == len(crons), "two atlases begin at the same minute"
 
 
-def _write_project(project: Path) -> None:
-    """The project's own deployment, for another atlas."""
-    write_tiny(project / "deploy" / "atlases")
-    text = (ROOT / "deploy" / "prefect.yaml").read_text()
-    changed = text.replace("- name: lite0", "- name: tiny").replace("config: lite0", "config: tiny")
-    assert changed.count("tiny") == 2
-    (project / "deploy" / "prefect.yaml").write_text(changed)
-
-
-class _running:
-    """A Prefect process that runs inside the block; its process group ends with it."""
-
-    def __init__(self, site: Site, *arguments: str) -> None:
-        self._log = (site.project / f"{arguments[0]}.log").open("w")
-        self._process = subprocess.Popen(
-            [str(PREFECT), *arguments],
-            cwd=site.project,
-            env=site.env,
-            stdout=self._log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, *exc: object) -> None:
-        os.killpg(self._process.pid, signal.SIGTERM)
-        try:
-            self._process.wait(20)
-        except subprocess.TimeoutExpired:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
-        self._log.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def _await_health(url: str) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
-        except (urllib.error.URLError, OSError):
-            assert time.monotonic() < deadline, "the Prefect server did not start"
-            time.sleep(0.2)
+def test_the_form_explains_every_parameter(site: Site) -> None:
+    schema = site.deployment("tiny")["parameter_openapi_schema"]
+    for name, parameter in schema["properties"].items():
+        assert parameter["description"], name
+    fan_out = schema["definitions"]["FanOut"]["properties"]
+    assert all(field["description"] for field in fan_out.values())
+    assert fan_out["helpers"]["minimum"] == 0

@@ -29,6 +29,7 @@ CHANGES: dict[str, object] = {
     "runtime_version": "1.2.4",
     "precision": "bf16",
     "batch": 5,
+    "start": "d" * 20,
     "seed": 1,
     "graph_revision": 10**6,
 }

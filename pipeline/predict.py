@@ -1,0 +1,195 @@
+"""What a plan will take: time, memory, disk. From the last run where there was one, else from arithmetic."""
+
+from __future__ import annotations
+
+import math
+import shutil
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from engine.host import num_threads
+from export.arithmetic import multiply_additions
+from export.cone.regions import shape_of
+from export.errors import ModelError, StoreError
+from export.passes.shapes import static_shape
+from pipeline.plan import LayerPlan, Plan
+from pipeline.progress import format_size
+from pipeline.report import last_rates
+from pipeline.workspace import Workspace
+
+FLOP_PER_MULTIPLY_ADDITION = 4
+"""Two forward, and as many for the gradient with respect to the input; weights get none."""
+SHARE_OF_PEAK = 0.4
+"""Of a matrix product's rate that a step reaches on a CPU, roughly."""
+SLOWEST_CORE = 3e10
+"""Floating-point operations a second that any core of the last ten years does in a matrix product."""
+PNG_BYTES_PER_PIXEL = 1.7
+SITE_BYTES_PER_JOB = 24_000
+"""Pages, data and crops of a unit beside its image."""
+MARGIN = 1.1
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What is left to do will take about this.
+
+    Attributes:
+        duration_s: with one process.
+        memory_bytes: at the peak, of one process.
+        store_bytes: added to the store.
+        site_bytes: of the new version of the site.
+        basis: ``last run``, ``arithmetic``, or both.
+    """
+
+    duration_s: float
+    memory_bytes: int
+    store_bytes: int
+    site_bytes: int
+    basis: str
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def predict(workspace: Workspace, plan: Plan) -> Prediction:
+    """Predict what a plan takes; compiles nothing.
+
+    The arithmetic counts every step of the schedule and whole feature maps, so it errs on the long side where jobs stop
+    early or a unit sees a small part. Time on another device than the CPU is only known from the last run.
+    """
+    rates = last_rates(workspace.out, workspace.builder.name)
+    todo = [layer for layer in plan.layers if layer.num_todo]
+    graphs = (workspace.network.model(1).graph, workspace.generator.model(1).graph) if todo else None
+    needs = {layer.info.name: _Need.of(*graphs, layer, workspace.config.run.batch) for layer in todo if graphs}
+    unknown = [layer for layer in todo if layer.info.name not in rates]
+    peak = _matrix_product_rate(workspace.config.run.threads) if unknown else 1.0
+    duration_s = sum(
+        layer.num_todo * rates[layer.info.name]
+        if layer.info.name in rates
+        else layer.num_todo * workspace.config.ascent.steps * needs[layer.info.name].flop / (SHARE_OF_PEAK * peak)
+        for layer in todo
+    )
+    image_bytes = int(PNG_BYTES_PER_PIXEL * workspace.generator.image_px**2)
+    job_bytes = (
+        _stored_bytes(plan) or 4 * workspace.generator.code_dim + image_bytes + 4 * workspace.config.ascent.steps
+    )
+    basis = [name for name, used in (("last run", len(unknown) < len(todo)), ("arithmetic", bool(unknown))) if used]
+    return Prediction(
+        duration_s=round(duration_s, 1),
+        memory_bytes=max((need.memory_bytes for need in needs.values()), default=0),
+        store_bytes=int(plan.num_todo * job_bytes),
+        site_bytes=int(plan.num_jobs * (job_bytes + SITE_BYTES_PER_JOB)) if plan.num_todo else 0,
+        basis=" and ".join(basis) or "nothing to do",
+    )
+
+
+def check_room(workspace: Workspace, prediction: Prediction) -> list[str]:
+    """See that there is room for a build before it starts.
+
+    Returns:
+        Warnings: where it will be tight.
+
+    Raises:
+        StoreError: the disk has less free space than the build needs.
+    """
+    is_here = not workspace.store.blobs.is_remote
+    needed = prediction.site_bytes + (prediction.store_bytes if is_here else 0)
+    free = shutil.disk_usage(_existing(workspace.out)).free
+    if needed * MARGIN > free:
+        raise StoreError(
+            f"the build needs about {format_size(needed)} on the disk of {workspace.out}, where {format_size(free)} "
+            "are free; free some, or choose another folder with --out"
+        )
+    available = available_memory()
+    if available is not None and prediction.memory_bytes > available:
+        return [
+            f"the build needs about {format_size(prediction.memory_bytes)} of memory, and {format_size(available)} are "
+            "available; a smaller run.batch needs less"
+        ]
+    return []
+
+
+def available_memory() -> int | None:
+    """Bytes that this process may still take, None where the system does not tell; a container's limit counts."""
+    found = []
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
+        if limit != "max":
+            found.append(int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
+    except (OSError, ValueError, IndexError):
+        pass
+    return min(found) if found else None
+
+
+@dataclass(frozen=True)
+class _Need:
+    """What a layer's engine takes: floating-point operations of one image-step, and memory."""
+
+    flop: float
+    memory_bytes: int
+
+    @classmethod
+    def of(cls, network: ir.Graph, generator: ir.Graph, layer: LayerPlan, batch: int) -> _Need:
+        nodes = [*_upstream(network, layer.info.tensor), *generator]
+        try:
+            flop = float(FLOP_PER_MULTIPLY_ADDITION * multiply_additions(nodes))
+        except (ModelError, IndexError, TypeError, ValueError, AttributeError):
+            flop = 0.0
+        activations = sum(math.prod(static_shape(value) or (0,)) for node in nodes for value in node.outputs)
+        weights = sum(_size_of(value) for graph in (network, generator) for value in graph.initializers.values())
+        return cls(flop, 4 * (2 * batch * activations + 3 * weights))
+
+
+def _upstream(graph: ir.Graph, tensor: str) -> list[ir.Node]:
+    """The nodes that a tensor is computed from."""
+    producers = {value.name: node for node in graph for value in node.outputs}
+    seen: dict[ir.Node, None] = {}
+    stack = [tensor]
+    while stack:
+        node = producers.get(stack.pop())
+        if node is not None and node not in seen:
+            seen[node] = None
+            stack += [value.name for value in node.inputs if value is not None and value.name is not None]
+    return list(seen)
+
+
+def _size_of(value: ir.Value) -> int:
+    try:
+        return math.prod(shape_of(value))
+    except ModelError:
+        return 0
+
+
+def _stored_bytes(plan: Plan) -> float | None:
+    """Of a job, on the average of what is stored."""
+    stored = [shard for layer in plan.layers for seed in layer.seeds for shard in seed.stored]
+    num_jobs = sum(len(shard.units) for shard in stored)
+    return sum(shard.num_bytes for shard in stored) / num_jobs if num_jobs else None
+
+
+def _matrix_product_rate(threads: int) -> float:
+    """Floating-point operations a second of this machine, float32, the best of a few tries; about 0.1 s.
+
+    At least SLOWEST_CORE per core: a machine that is busy now need not be so all night.
+    """
+    size, best = 512, math.inf
+    a = np.ones((size, size), np.float32)
+    end = time.monotonic() + 0.1
+    while time.monotonic() < end:
+        start = time.perf_counter()
+        a @ a
+        best = min(best, time.perf_counter() - start)
+    return max(2.0 * size**3 / best, SLOWEST_CORE * num_threads({"threads": threads}))
+
+
+def _existing(folder: Path) -> Path:
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return folder if folder.is_dir() else folder.parent
