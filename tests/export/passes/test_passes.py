@@ -26,7 +26,19 @@ from export.passes.shapes import infer_shapes, static_shape
 from export.passes.widen import widen
 from export.reference import evaluate
 
-TESTED = {"batch", "batchnorm", "branches", "checked", "constants", "half", "merge", "pads", "shapes", "widen"}
+TESTED = {
+    "batch",
+    "batchnorm",
+    "branches",
+    "checked",
+    "constants",
+    "half",
+    "merge",
+    "pads",
+    "precision",
+    "shapes",
+    "widen",
+}
 rng = np.random.default_rng(0)
 
 
