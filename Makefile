@@ -1,5 +1,6 @@
 # make atlas   set everything up and build the demo atlas
 # make test    set everything up and pass the tests
+# make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +8,7 @@ BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench coverage clean
+.PHONY: atlas test lint bench coverage trt-check clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -41,6 +42,10 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 
 coverage: $(VENV)/.test
 	@$(BIN)/python -m export.coverage
+
+trt-check: $(VENV)/.test
+	@$(PIP) 'tensorrt-rtx>=1.7'
+	@$(BIN)/python tests/bench/trt_check.py
 
 clean:
 	rm -rf build $(VENV)

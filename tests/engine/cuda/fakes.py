@@ -165,6 +165,9 @@ class FakeCuda:
     def cudaGetLastError(self) -> tuple[Error]:
         return (Error.cudaSuccess,)
 
+    def cudaGetDeviceCount(self) -> tuple[Error, int]:
+        return Error.cudaSuccess, 1
+
     def cudaGetDevice(self) -> tuple[Error, int]:
         return Error.cudaSuccess, 0
 

@@ -59,6 +59,13 @@ class TestIslands:
         set_precision(model, "bf16")
         assert kinds(model)["b"] == ir.DataType.BFLOAT16
 
+    @pytest.mark.parametrize(("precision", "kind"), [("fp16", ir.DataType.FLOAT16), ("bf16", ir.DataType.FLOAT)])
+    def test_a_transposed_convolution_does_not_build_in_bf16(self, precision: str, kind: ir.DataType) -> None:
+        weight = square().reshape(16, 16, 1, 1)
+        model = model_of("b = ConvTranspose(x, w) y = Conv(b, w)", "float[2,16,4,4] x", "float[2,16,4,4] y", w=weight)
+        set_precision(model, precision)
+        assert kinds(model)["b"] == kind
+
     @pytest.mark.parametrize(
         "middle", ["c = Softmax(b)", "c = Exp(b)", "c = Mul(b, b)", "c = Div(b, b)", "c = Sqrt(b)", "c = Mul(b, big)"]
     )
