@@ -2,10 +2,10 @@
 
     python -m export.projection torchvision:resnet50 --layer layer1.0 --layer layer3.0 --layer fc
 
-Per step: ``max(flops / (peak * efficiency), bytes / (bandwidth * efficiency)) + kernels * overhead``. Arithmetic is that
-of the products, two operations per multiply-addition; bytes are every weight read once and every tensor that a product
-touches written and read once, in fp16; kernels are the products and the reductions, everything between them taken as
-fused.
+Per step: ``max(flops / (peak * efficiency), bytes / (bandwidth * efficiency)) + kernels * overhead``.
+Arithmetic is that of the products, two operations per multiply-addition; bytes are every weight read once and every
+tensor that a product touches written and read once, in fp16; kernels are the products and the reductions, everything
+between them taken as fused.
 """
 
 from __future__ import annotations
@@ -100,7 +100,8 @@ def main(source: str, layers: tuple[str, ...], generator: str, batch: int, steps
     network, prior = resolve_network(source, cache=cache), resolve_generator(generator, cache=cache)
     click.echo(
         f"On paper, not measured. fp16, batch {batch}, {steps} steps a unit; assumed: {ARITHMETIC_EFFICIENCY:.0%} of "
-        f"peak arithmetic, {BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, {KERNEL_S * 1e6:.0f} us a kernel, all else fused."
+        "peak arithmetic, "
+        f"{BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, {KERNEL_S * 1e6:.0f} us a kernel, all else fused."
     )
     per_unit: dict[str, list[float]] = {device.name: [] for device in DEVICES}
     for layer in layers:

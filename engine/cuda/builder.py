@@ -19,7 +19,6 @@ from engine.plans import build_plan, failure, log_of
 from engine.protocol import Availability, Runner
 from export.errors import EngineError, ModelError
 from export.manifest import StepGraph
-from export.passes.precision import step_in
 
 PLANS = Path("build") / "engines"
 """Where plans are kept unless told."""
@@ -67,6 +66,8 @@ class TensorRtBuilder:
         state = self.availability()
         if not state.ok:
             raise EngineError(f"{self.name} cannot start: {state.detail}")
+        from export.passes.precision import step_in
+
         trt, cuda = self._load(self.name), self._cuda()
         cache = PlanCache(Path(str(options.get("engine_cache", PLANS))))
         try:
