@@ -2,6 +2,8 @@
 # make test    set everything up and pass the tests
 # make judge   have an independent network name the demo's classes; JUDGE_WEIGHTS=FILE says where its weights are
 # make soak    kill processes of a Prefect installation at random and see that nothing is lost (a quarter of an hour)
+# make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
+# make gpu-check  on a machine with a GPU: parity with the CPU, capture, conformance (not yet run on one)
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
 VENV   := .venv
@@ -9,7 +11,7 @@ BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench soak coverage judge clean
+.PHONY: atlas test lint bench soak coverage judge trt-check gpu-check clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -49,6 +51,15 @@ coverage: $(VENV)/.test
 
 judge: $(VENV)/.run
 	@$(BIN)/python -m pipeline.judge
+
+trt-check: $(VENV)/.test
+	@$(PIP) 'tensorrt-rtx>=1.7'
+	@$(BIN)/python tests/bench/trt_check.py
+
+gpu-check: $(VENV)/.test
+	@$(PIP) 'tensorrt>=11' 'cuda-python>=13'
+	@nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv
+	@$(BIN)/python -m pytest -q -s -rs tests/engine/cuda tests/conformance -k "tensorrt or cuda"
 
 clean:
 	rm -rf build $(VENV)

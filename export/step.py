@@ -6,6 +6,8 @@ activation -> [vjp] -> d activation / d code -> [update] -> next code, best-so-f
 
 from __future__ import annotations
 
+import json
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +27,7 @@ from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
+from export.passes.precision import CHECKPOINTS_KEY
 from export.passes.shapes import infer_shapes, static_shape
 from export.rotation import add_rotation
 from export.update import Ascent, add_update, state_fields
@@ -110,7 +113,7 @@ def compile_step(
 
     e = Emitter(graph, prefix="select")
     activation = _select(e, tensors[target], unit, None if cone else position)
-    (gradient,) = append_gradient(graph, activation, [state["code"]], e.const(np.ones(batch, np.float32)))
+    gradient, checkpoints = _differentiate(e, [activation, tensors[target], image, state["code"]])
     updated = add_update(Emitter(graph, prefix="update"), state, activation, gradient, ascent, prior, view.steady())
     outputs = {f"{f.name}.next": updated[f.name] for f in fields}
     outputs |= {"activation": activation, "gradient": updated["gradient"]}
@@ -126,7 +129,8 @@ def compile_step(
         receptive_field=Box(*(bound for ends in zip(*seen_part, strict=True) for bound in ends)),
         state=fields,
     )
-    return StepGraph(finish(model, outputs), compile_decode(generator, batch), manifest)
+    step = finish(model, outputs, checkpoints)
+    return StepGraph(step, compile_decode(generator, batch), manifest)
 
 
 def compile_decode(generator: Generator, batch: int) -> bytes:
@@ -273,8 +277,19 @@ def _select(e: Emitter, layer: ir.Value, unit: ir.Value, position: tuple[int, in
     return e.op("ReduceSum", e.op("Mul", layer, mask), e.const(np.asarray([1], np.int64)), keepdims=0)
 
 
-def finish(model: ir.Model, outputs: dict[str, ir.Value]) -> bytes:
-    """Name the outputs, clean up, serialise."""
+def _differentiate(e: Emitter, path: list[ir.Value]) -> tuple[ir.Value, list[ir.Value]]:
+    """The derivative of ``path[0]`` with respect to ``path[-1]``, and the cotangents of the tensors between.
+
+    Requires: every way from the last to the first leads through all of them, so that the parts chain.
+    """
+    cotangents = [e.const(np.ones(shape_of(path[0]), np.float32))]
+    for of, wrt in pairwise(path):
+        cotangents += append_gradient(e.graph, of, [wrt], cotangents[-1])
+    return cotangents[-1], cotangents[1:-1]
+
+
+def finish(model: ir.Model, outputs: dict[str, ir.Value], checkpoints: list[ir.Value] | None = None) -> bytes:
+    """Name the outputs, clean up, note the cotangents at which a lower precision may rescale, serialise."""
     graph = model.graph
     e = Emitter(graph, prefix="output")
     for name, value in outputs.items():
@@ -282,5 +297,7 @@ def finish(model: ir.Model, outputs: dict[str, ir.Value]) -> bytes:
         out.name = name
         graph.outputs.append(out)
     clean(model)
+    if checkpoints:
+        model.metadata_props[CHECKPOINTS_KEY] = json.dumps([value.name for value in checkpoints])
     serialised: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
     return serialised

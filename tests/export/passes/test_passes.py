@@ -37,6 +37,7 @@ TESTED = {
     "half",
     "merge",
     "pads",
+    "precision",
     "shapes",
     "widen",
 }

@@ -1,0 +1,390 @@
+"""A CUDA runtime and a TensorRT whose device memory is numpy and whose execution is ONNX Runtime.
+
+They are strict where a GPU is: work on a stream runs when it is synchronised, never before; memory is checked by
+address and size; what is freed cannot be read; a graph replays addresses as they were when it was captured; while a
+stream is captured nothing runs and synchronising is an error. Signatures are checked against the real bindings in
+test_contract.py.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import enum
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+
+Work = Callable[[], None]
+FIRST_ADDRESS = 0x10_0000_0000
+
+
+class Error(enum.IntEnum):
+    cudaSuccess = 0
+    cudaErrorInvalidValue = 1
+    cudaErrorMemoryAllocation = 2
+    cudaErrorStreamCaptureUnsupported = 900
+    cudaErrorIllegalAddress = 700
+
+
+class Kind(enum.IntEnum):
+    cudaMemcpyHostToDevice = 1
+    cudaMemcpyDeviceToHost = 2
+    cudaMemcpyDeviceToDevice = 3
+
+
+class Illegal(Exception):
+    """What would be an illegal address on a GPU: a bug, reported at once."""
+
+
+class FakeCuda:
+    """Stands for the module ``cuda.bindings.runtime``.
+
+    Attributes:
+        calls: names of the functions called.
+        failing: function names that return an error, with the error.
+        capture_works: whether EndCapture succeeds.
+    """
+
+    cudaMemcpyKind = Kind
+    cudaStreamCaptureMode = SimpleNamespace(cudaStreamCaptureModeThreadLocal=1)
+
+    def __init__(self, memory_bytes: int = 1 << 30) -> None:
+        self.calls: list[str] = []
+        self.failing: dict[str, Error] = {}
+        self.capture_works = True
+        self.free_bytes = memory_bytes
+        self._device: dict[int, np.ndarray] = {}
+        self._host: dict[int, Any] = {}
+        self._streams: dict[int, list[Work]] = {}
+        self._captured: dict[int, list[Work]] = {}
+        self._graphs: dict[int, list[Work]] = {}
+        self._next = FIRST_ADDRESS
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("cuda") and name[4].isupper() and name not in ("cudaMemcpyKind", "cudaStreamCaptureMode"):
+            self.calls.append(name)
+            if name in self.failing:
+                error = self.failing[name]
+                return lambda *arguments: (error, 0)
+        return object.__getattribute__(self, name)
+
+    # memory
+
+    def cudaMalloc(self, size: int) -> tuple[Error, int]:
+        if size > self.free_bytes:
+            return Error.cudaErrorMemoryAllocation, 0
+        self.free_bytes -= size
+        address = self._address(size)
+        rng = np.random.default_rng(address)
+        self._device[address] = rng.integers(0, 255, size, np.uint8)  # what malloc gives is not zero
+        return Error.cudaSuccess, address
+
+    def cudaFree(self, devPtr: int) -> tuple[Error]:
+        if devPtr not in self._device:
+            return (Error.cudaErrorInvalidValue,)
+        assert not any(self._streams.values()), "freed while work is under way"
+        self.free_bytes += len(self._device.pop(devPtr))
+        return (Error.cudaSuccess,)
+
+    def cudaMallocHost(self, size: int) -> tuple[Error, int]:
+        memory = (ctypes.c_uint8 * size)()
+        address = ctypes.addressof(memory)
+        self._host[address] = memory
+        return Error.cudaSuccess, address
+
+    def cudaFreeHost(self, ptr: int) -> tuple[Error]:
+        if self._host.pop(ptr, None) is None:
+            return (Error.cudaErrorInvalidValue,)
+        return (Error.cudaSuccess,)
+
+    def cudaMemsetAsync(self, devPtr: int, value: int, count: int, stream: int) -> tuple[Error]:
+        return self.enqueue(stream, lambda: self.view(devPtr, count).fill(value))
+
+    def cudaMemcpyAsync(self, dst: int, src: int, count: int, kind: Kind, stream: int) -> tuple[Error]:
+        def copy() -> None:
+            into = self._pinned(dst, count) if kind == Kind.cudaMemcpyDeviceToHost else self.view(dst, count)
+            out_of = self._pinned(src, count) if kind == Kind.cudaMemcpyHostToDevice else self.view(src, count)
+            into[:] = out_of
+
+        return self.enqueue(stream, copy)
+
+    # streams and graphs
+
+    def cudaStreamCreateWithFlags(self, flags: int) -> tuple[Error, int]:
+        assert flags == 1, "a blocking stream cannot be captured beside others"
+        handle = self._address(1)
+        self._streams[handle] = []
+        return Error.cudaSuccess, handle
+
+    def cudaStreamSynchronize(self, stream: int) -> tuple[Error]:
+        if stream in self._captured:
+            return (Error.cudaErrorStreamCaptureUnsupported,)
+        queue = self._streams[stream]
+        while queue:
+            queue.pop(0)()
+        return (Error.cudaSuccess,)
+
+    def cudaStreamDestroy(self, stream: int) -> tuple[Error]:
+        assert not self._streams.pop(stream), "destroyed with work under way"
+        return (Error.cudaSuccess,)
+
+    def cudaStreamBeginCapture(self, stream: int, mode: int) -> tuple[Error]:
+        assert not self._streams[stream], "captured with work under way"
+        self._captured[stream] = []
+        return (Error.cudaSuccess,)
+
+    def cudaStreamEndCapture(self, stream: int) -> tuple[Error, Any]:
+        work = self._captured.pop(stream)
+        if not self.capture_works:
+            return Error.cudaErrorStreamCaptureUnsupported, None
+        handle = self._address(1)
+        self._graphs[handle] = work
+        return Error.cudaSuccess, handle
+
+    def cudaGraphInstantiate(self, graph: int, flags: int) -> tuple[Error, int]:
+        handle = self._address(1)
+        self._graphs[handle] = list(self._graphs[graph])
+        return Error.cudaSuccess, handle
+
+    def cudaGraphLaunch(self, graphExec: int, stream: int) -> tuple[Error]:
+        self._streams[stream] += self._graphs[graphExec]
+        return (Error.cudaSuccess,)
+
+    def cudaGraphExecDestroy(self, graphExec: int) -> tuple[Error]:
+        del self._graphs[graphExec]
+        return (Error.cudaSuccess,)
+
+    def cudaGraphDestroy(self, graph: int) -> tuple[Error]:
+        del self._graphs[graph]
+        return (Error.cudaSuccess,)
+
+    def cudaGetLastError(self) -> tuple[Error]:
+        return (Error.cudaSuccess,)
+
+    def cudaGetDeviceCount(self) -> tuple[Error, int]:
+        return Error.cudaSuccess, 1
+
+    def cudaGetDevice(self) -> tuple[Error, int]:
+        return Error.cudaSuccess, 0
+
+    def cudaGetDeviceProperties(self, device: int) -> tuple[Error, Any]:
+        return Error.cudaSuccess, SimpleNamespace(major=8, minor=9, name=b"Fake L4")
+
+    # what the fake engine uses
+
+    def enqueue(self, stream: int, work: Work) -> tuple[Error]:
+        (self._captured[stream] if stream in self._captured else self._streams[stream]).append(work)
+        return (Error.cudaSuccess,)
+
+    def view(self, address: int, count: int) -> np.ndarray:
+        """``count`` bytes of device memory."""
+        for start, memory in self._device.items():
+            if start <= address < start + len(memory):
+                if address + count > start + len(memory):
+                    raise Illegal(f"{count} bytes at {address:#x} leave their allocation")
+                return memory[address - start : address - start + count]
+        raise Illegal(f"{address:#x} is not device memory")
+
+    def allocations(self) -> tuple[int, int, int, int]:
+        """Live device and pinned allocations, streams and graphs."""
+        return len(self._device), len(self._host), len(self._streams), len(self._graphs)
+
+    def _pinned(self, address: int, count: int) -> np.ndarray:
+        for start, memory in self._host.items():
+            if start <= address and address + count <= start + len(memory):
+                return np.frombuffer(memory, np.uint8)[address - start : address - start + count]
+        raise Illegal(f"{address:#x} is not pinned memory")
+
+    def _address(self, size: int) -> int:
+        address = self._next
+        self._next += 512 + size + -size % 512
+        return address
+
+
+class Mode(enum.Enum):
+    INPUT = 1
+    OUTPUT = 2
+
+
+class Strategy(enum.Enum):
+    STATIC = 0
+    USER_MANAGED = 2
+
+
+class DataType(enum.Enum):
+    FLOAT = 0
+    HALF = 1
+    INT64 = 8
+
+
+SCRATCH_BYTES = 4096
+TYPES = {onnx.TensorProto.FLOAT: DataType.FLOAT, onnx.TensorProto.INT64: DataType.INT64}
+NUMPY = {DataType.FLOAT: np.float32, DataType.INT64: np.int64}
+
+
+class FakeContext:
+    def __init__(self, cuda: FakeCuda, engine: FakeEngine) -> None:
+        self._cuda, self._engine = cuda, engine
+        self._addresses: dict[str, int] = {}
+        self._scratch = (0, 0)
+        self.refuses = False
+
+    def set_tensor_address(self, name: str, memory: int) -> bool:
+        self._addresses[name] = memory
+        return name in self._engine.specs
+
+    def set_device_memory(self, memory: int, size: int) -> None:
+        self._scratch = (memory, size)
+
+    def execute_async_v3(self, stream_handle: int) -> bool:
+        missing = set(self._engine.specs) - set(self._addresses)
+        if self.refuses or missing or self._scratch[1] < self._engine.device_memory_size_v2:
+            return False
+        addresses, scratch = dict(self._addresses), self._scratch
+        self._cuda.enqueue(stream_handle, lambda: self._engine.run(self._cuda, addresses, scratch[0]))
+        return True
+
+
+class FakeEngine:
+    """An ONNX model as an engine; it scribbles over its scratch memory, as a real one does."""
+
+    def __init__(self, cuda: FakeCuda, plan: bytes, scratch_bytes: int) -> None:
+        proto = onnx.load_from_string(plan)
+        settings = onnxruntime.SessionOptions()
+        settings.intra_op_num_threads = 1
+        settings.log_severity_level = 3
+        self._session = onnxruntime.InferenceSession(plan, settings, providers=["CPUExecutionProvider"])
+        self._cuda = cuda
+        self._modes = {v.name: Mode.INPUT for v in proto.graph.input}
+        self._modes |= {v.name: Mode.OUTPUT for v in proto.graph.output}
+        self.specs = {
+            v.name: (TYPES[v.type.tensor_type.elem_type], tuple(d.dim_value for d in v.type.tensor_type.shape.dim))
+            for v in (*proto.graph.input, *proto.graph.output)
+        }
+        self.num_io_tensors = len(self.specs)
+        self.device_memory_size_v2 = scratch_bytes
+        self.contexts: list[FakeContext] = []
+        self.runs = 0
+
+    def get_tensor_name(self, index: int) -> str:
+        return list(self.specs)[index]
+
+    def get_tensor_mode(self, name: str) -> Mode:
+        return self._modes[name]
+
+    def get_tensor_shape(self, name: str) -> tuple[int, ...]:
+        return self.specs[name][1]
+
+    def get_tensor_dtype(self, name: str) -> DataType:
+        return self.specs[name][0]
+
+    def create_execution_context(self, strategy: Strategy) -> FakeContext:
+        assert strategy == Strategy.USER_MANAGED
+        self.contexts.append(FakeContext(self._cuda, self))
+        return self.contexts[-1]
+
+    def run(self, cuda: FakeCuda, addresses: dict[str, int], scratch: int) -> None:
+        cuda.view(scratch, self.device_memory_size_v2).fill(0xAB)
+        arrays = {
+            name: cuda.view(addresses[name], int(np.prod(shape)) * np.dtype(NUMPY[kind]).itemsize)
+            .view(NUMPY[kind])
+            .reshape(shape)
+            for name, (kind, shape) in self.specs.items()
+        }
+        inputs = {n: arrays[n].copy() for n, mode in self._modes.items() if mode == Mode.INPUT}
+        outputs = [n for n, mode in self._modes.items() if mode == Mode.OUTPUT]
+        for name, value in zip(outputs, self._session.run(outputs, inputs), strict=True):
+            arrays[name][...] = value
+        self.runs += 1
+
+
+class FakeTensorRt:
+    """Stands for the module ``tensorrt``; a plan is the ONNX model itself.
+
+    Attributes:
+        builds: plans built.
+        broken: message with which every build fails, or empty.
+        foreign: plans that do not deserialise.
+    """
+
+    __name__ = "tensorrt"
+    __version__ = "11.4.0.106"
+    TensorIOMode = Mode
+    ExecutionContextAllocationStrategy = Strategy
+    NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
+    BuilderFlag = SimpleNamespace(TF32="TF32")
+
+    def __init__(self, cuda: FakeCuda, scratch_bytes: int = SCRATCH_BYTES) -> None:
+        self.cuda, self.scratch_bytes = cuda, scratch_bytes
+        self.builds: list[bytes] = []
+        self.engines: list[FakeEngine] = []
+        self.broken = ""
+        self.foreign: set[bytes] = set()
+        self.timing = b""
+
+    class ILogger:
+        Severity = enum.IntEnum("Severity", {"INTERNAL_ERROR": 0, "ERROR": 1, "WARNING": 2})
+
+        def __init__(self) -> None: ...
+
+        def log(self, severity: Any, msg: str) -> None: ...
+
+    def Builder(self, logger: Any) -> Any:
+        def build(network: Any, config: Any) -> bytes | None:
+            assert config.cleared == ["TF32"]
+            if self.broken:
+                logger.log(self.ILogger.Severity.WARNING, "a warning that is no cause")
+                logger.log(self.ILogger.Severity.ERROR, self.broken)
+                return None
+            self.builds.append(network.model)
+            return network.model
+
+        return SimpleNamespace(
+            create_network=lambda flags: SimpleNamespace(model=b""),
+            create_builder_config=lambda: FakeConfig(self),
+            build_serialized_network=build,
+        )
+
+    def OnnxParser(self, network: Any, logger: Any) -> Any:
+        def parse(model: bytes) -> bool:
+            try:
+                network.model = model if onnx.load_from_string(model).graph.node else b""
+            except Exception:
+                network.model = b""
+            return bool(network.model)
+
+        error = SimpleNamespace(node_operator=lambda: "", node_name=lambda: "", desc=lambda: "Failed to parse")
+        return SimpleNamespace(parse=parse, num_errors=1, get_error=lambda index: error)
+
+    def Runtime(self, logger: Any) -> Any:
+        def deserialize(plan: bytes) -> FakeEngine | None:
+            if plan in self.foreign:
+                return None
+            self.engines.append(FakeEngine(self.cuda, plan, self.scratch_bytes))
+            return self.engines[-1]
+
+        return SimpleNamespace(deserialize_cuda_engine=deserialize)
+
+
+class FakeConfig:
+    def __init__(self, trt: FakeTensorRt) -> None:
+        self._trt = trt
+        self.cleared: list[str] = []
+        self.timing = b""
+
+    def clear_flag(self, flag: str) -> None:
+        self.cleared.append(flag)
+
+    def create_timing_cache(self, known: bytes) -> Any:
+        return known if not known.startswith(b"other") else None
+
+    def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        self.timing = cache
+        return True
+
+    def get_timing_cache(self) -> Any:
+        return SimpleNamespace(serialize=lambda: self.timing + b"+measured")
