@@ -95,10 +95,12 @@ class Builder(Protocol):
     Attributes:
         name: what users call it.
         rank: of the runtimes that can run here, ``auto`` is the one of the lowest rank.
+        device: ``cpu`` or ``gpu``; of a GPU one process at a time has the use.
     """
 
     name: str
     rank: int
+    device: str
 
     def availability(self) -> Availability:
         """Tell whether this runtime can run here, without touching a device or raising."""

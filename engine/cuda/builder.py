@@ -25,18 +25,21 @@ PLANS = Path("build") / "engines"
 
 
 class TensorRtBuilder:
-    """Makes TensorRT engines for the first visible GPU; fp16 unless told."""
+    """Makes TensorRT engines for the first visible GPU; fp32 unless told."""
+
+    device = "gpu"
 
     def __init__(
         self,
         name: str,
         extra: str,
+        rank: int,
         load: Callable[[str], Any] = importlib.import_module,
         cuda: Callable[[], Cuda] = load_cuda,
         no_gpu: Callable[[], str] = why_no_gpu,
     ) -> None:
         """``name`` is the module's; ``load``, ``cuda`` and ``no_gpu`` are replaced by tests."""
-        self.name = name
+        self.name, self.rank = name, rank
         self._extra, self._load, self._cuda, self._no_gpu = extra, load, cuda, no_gpu
 
     def availability(self) -> Availability:
@@ -53,7 +56,7 @@ class TensorRtBuilder:
         return Availability(True, f"{version}, GPU ({', '.join(self.precisions())})")
 
     def precisions(self) -> Sequence[str]:
-        return ("fp16", "fp32", "bf16")
+        return ("fp32", "fp16", "bf16")
 
     def build(self, graph: StepGraph, options: Mapping[str, object]) -> Runner:
         """See :meth:`engine.protocol.Builder.build`.

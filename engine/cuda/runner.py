@@ -173,16 +173,23 @@ class CudaRunner:
         self._stream.synchronize()
         return Scalars(**{name: self._read[name].array.copy() for name in sources})
 
+    def codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
+        """See :meth:`engine.protocol.Runner.codes`."""
+        return self._rows("code", slots)
+
     def best_codes(self, slots: Sequence[int]) -> npt.NDArray[np.float32]:
         """See :meth:`engine.protocol.Runner.best_codes`."""
+        return self._rows("best_code", slots)
+
+    def _rows(self, field: str, slots: Sequence[int]) -> npt.NDArray[np.float32]:
         self._check_open()
-        source, target = self._states[self._latest]["best_code"], self._read["best_code"]
+        source, target = self._states[self._latest][field], self._read["best_code"]
         for first, count in _runs(slots):
             offset, num_bytes = first * source.row_bytes, count * source.row_bytes
             self._stream.copy(target.address + offset, source.address + offset, num_bytes, "DeviceToHost")
         self._stream.synchronize()
-        best: npt.NDArray[np.float32] = target.array[list(slots)]
-        return best
+        rows: npt.NDArray[np.float32] = target.array[list(slots)]
+        return rows
 
     def decode(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """See :meth:`engine.protocol.Runner.decode`.

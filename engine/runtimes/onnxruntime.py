@@ -21,6 +21,7 @@ class OnnxRuntimeBuilder:
     """Makes ONNX Runtime sessions; fp32."""
 
     name = "onnxruntime"
+    device = "cpu"
     rank = 20
 
     def availability(self) -> Availability:

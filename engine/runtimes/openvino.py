@@ -24,6 +24,7 @@ class OpenVinoBuilder:
     """Makes OpenVINO engines; fp32, and bf16 where the processor has it."""
 
     name = "openvino"
+    device = "cpu"
     rank = 10
 
     def availability(self) -> Availability:

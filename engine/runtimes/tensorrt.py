@@ -2,4 +2,4 @@
 
 from engine.cuda.builder import TensorRtBuilder
 
-BUILDER = TensorRtBuilder("tensorrt", extra="tensorrt")
+BUILDER = TensorRtBuilder("tensorrt", extra="tensorrt", rank=0)

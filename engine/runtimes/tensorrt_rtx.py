@@ -2,4 +2,4 @@
 
 from engine.cuda.builder import TensorRtBuilder
 
-BUILDER = TensorRtBuilder("tensorrt_rtx", extra="tensorrt-rtx")
+BUILDER = TensorRtBuilder("tensorrt_rtx", extra="tensorrt-rtx", rank=5)

@@ -93,7 +93,7 @@ class TestAvailability:
             raise AssertionError("loading it without a driver can crash the process")
 
         reason = "CUDA failed in cudaGetDeviceCount: no driver"
-        builder = TensorRtBuilder("tensorrt", "tensorrt", load, lambda: Cuda(machine.cuda), lambda: reason)
+        builder = TensorRtBuilder("tensorrt", "tensorrt", 0, load, lambda: Cuda(machine.cuda), lambda: reason)
         assert builder.availability().detail == reason
         with pytest.raises(EngineError, match="no driver"):
             builder.build(GRAPH, {})
