@@ -118,6 +118,11 @@ class Store:
         if self._read(path) != text.encode():
             self._write(path, text.encode())
 
+    def read_recipe(self, key: str) -> dict[str, Any] | None:
+        """The recipe of a key, as :meth:`write_recipe` wrote it; None if it is not there."""
+        text = self._read(self._path(key, "recipe.json"))
+        return dict(json.loads(text)) if text else None
+
     def write_shard(self, key: str, records: Sequence[Record], facts: dict[str, Any]) -> StoredShard:
         """Write a shard; equal records make equal bytes.
 

@@ -10,8 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from export.errors import InputError
-from pipeline.site import data, pages
+from pipeline.site import data, pages, table
 from pipeline.site.columns import layer_numbers
 from pipeline.site.gallery import Gallery, make_gallery
 from pipeline.site.incremental import MARKER, layer_version, link_or_copy, published_versions, take_over
@@ -81,7 +83,9 @@ def write_site(atlas: Atlas, folder: Path, previous: Path | None = None) -> Site
     galleries = [make_gallery(layer) for layer in atlas.layers]
     known, render = Known(galleries), make_renderer()
     shutil.copytree(HERE / "static", folder / "static", ignore=shutil.ignore_patterns("__pycache__"))
-    versions = _write_layers(atlas, galleries, known, folder, previous, render)
+    rows: list[pa.Table] = []
+    versions = _write_layers(atlas, galleries, known, folder, previous, render, rows)
+    write_new(folder / "units.parquet", table.write_units(rows, table.units_schema(atlas.studies)))
     for study in atlas.studies:
         _copy_study(study, folder / study_folder(study.name), previous)
     write_new(folder / "search.js", data.to_script("NEURON_ATLAS_SEARCH", data.search_data(galleries)))
@@ -101,15 +105,23 @@ def write_site(atlas: Atlas, folder: Path, previous: Path | None = None) -> Site
 
 
 def _write_layers(
-    atlas: Atlas, galleries: Sequence[Gallery], known: Known, folder: Path, previous: Path | None, render: Render
+    atlas: Atlas,
+    galleries: Sequence[Gallery],
+    known: Known,
+    folder: Path,
+    previous: Path | None,
+    render: Render,
+    rows: list[pa.Table],
 ) -> list[tuple[str, bool]]:
-    """Per layer its version and whether it was rendered."""
+    """Per layer its version and whether it was rendered; adds its rows of the table to ``rows``."""
+    schema = table.units_schema(atlas.studies)
     published = published_versions(previous)
     shell = pages.Shell.of(atlas)
     done = []
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="pictures") as pool:
         for index, gallery in enumerate(galleries):
             numbers = layer_numbers(gallery, atlas.studies, atlas.changes)
+            rows.append(table.layer_rows(numbers, schema))
             around = pages.neighbour(galleries, index - 1), pages.neighbour(galleries, index + 1)
             page = LayerPage(shell, numbers, *around, known)
             place, version = layer_folder(gallery.layer.name), layer_version(page)

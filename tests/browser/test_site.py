@@ -54,7 +54,7 @@ def test_no_page_is_wider_than_the_screen(site: Path, open_page: Open, width: in
 
 def test_from_home_to_a_layer_to_a_unit_and_back(open_page: Open) -> None:
     page = open_page("index.html")
-    page.get_by_role("link", name="Classes", exact=True).click()
+    page.locator(".layers").get_by_role("link", name="Classes", exact=True).click()
     assert page.url.endswith("/layer/fc/index.html")
     page.locator("#gallery").get_by_role("link", name="tench").click()
     assert page.url.endswith("/layer/fc/1.html")
@@ -219,7 +219,7 @@ def test_hits_are_gone_through_by_arrows(open_page: Open) -> None:
     page.locator("#hits a").first.wait_for()
     for key, selected in [("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1)]:
         page.keyboard.press(key)
-        assert page.locator("#hits > li").nth(selected).get_attribute("aria-selected") == "true"
+        assert page.locator("#hits > a").nth(selected).get_attribute("aria-selected") == "true"
     assert page.locator("[aria-selected=true]").count() == 1
     page.keyboard.press("Escape")
     assert not page.locator("#found").is_visible()
@@ -273,7 +273,7 @@ def test_without_scripts_everything_is_there(open_page: Open) -> None:
     assert page.locator("noscript").count() == 1
     assert "run.js" in page.locator("#run + noscript").inner_text()
     assert not page.get_by_label("Find a unit").is_visible()
-    page.get_by_role("link", name="Classes", exact=True).click()
+    page.locator(".layers").get_by_role("link", name="Classes", exact=True).click()
     assert not page.locator("#controls").is_visible()
     assert page.locator("#gallery > li").count() == 6
     page.locator("#gallery").get_by_role("link", name="tench").click()

@@ -64,14 +64,14 @@
     if (entry.seed < 0) frame.append("dead");
     else frame.append(make("img", { class: "whole", src: src(entry), alt: "", loading: "lazy" }));
     const about = `${entry.layer.title}${entry.label ? `, unit ${entry.unit}` : ""}`;
-    const link = make("a", { href: href(entry), tabindex: "-1" }, frame, make("span", {}, make("b", {}, name(entry)), make("i", {}, about)));
-    const item = make("li", { role: "option", id: `hit-${index}`, "aria-selected": "false" }, link);
+    const text = make("span", {}, make("b", {}, name(entry)), make("i", {}, about));
+    const link = make("a", { href: href(entry), tabindex: "-1", role: "option", id: `hit-${index}`, "aria-selected": "false" }, frame, text);
     link.addEventListener("click", (event) => {
       if (event.ctrlKey || event.metaKey || event.shiftKey) return;
       event.preventDefault();
       choose(entry);
     });
-    return item;
+    return link;
   };
 
   let shown = [];

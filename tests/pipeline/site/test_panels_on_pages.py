@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.site.panels import Panel
 from pipeline.site.publish import publish, write_site
+from tests.pipeline.site.links import Page, check_links, check_reached
 from tests.pipeline.site.samples import EVIL, full_atlas, make_png, make_study, odd_atlas
-from tests.pipeline.site.test_publish import Page
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +24,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def parsed(site: Path) -> Mapping[str, Page]:
     return {str(path.relative_to(site)): Page(path) for path in sorted(site.rglob("*.html"))}
+
+
+def test_links_hold_with_studies_and_changes_too(site: Path, parsed: Mapping[str, Page]) -> None:
+    check_links(site, parsed)
+    check_reached(site, parsed)
 
 
 def test_a_panel_shows_values_seeds_and_every_block(parsed: Mapping[str, Page]) -> None:

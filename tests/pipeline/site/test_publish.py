@@ -4,7 +4,6 @@ import io
 import json
 import re
 from dataclasses import replace
-from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from pipeline.site.model import HeldPictures
 from pipeline.site.paths import safe_name
 from pipeline.site.publish import publish
 from pipeline.temporary import temporary_name
+from tests.pipeline.site.links import Page, check_links, check_reached
 from tests.pipeline.site.samples import (
     EVIL,
     ODD_NAMES,
@@ -27,42 +27,6 @@ from tests.pipeline.site.samples import (
     make_result,
     odd_atlas,
 )
-
-VOID = {"meta", "link", "img", "br", "input"}
-
-
-class Page(HTMLParser):
-    """Links, ids, tags and texts of a page; fails on tags that do not nest."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self._open: list[str] = []
-        self.feed(path.read_text(encoding="utf-8"))
-        assert not self._open, f"{path}: {self._open} left open"
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        assert len({name for name, _ in attrs}) == len(attrs), f"{self.path}: an attribute twice in {tag}"
-        self.tags.append((tag, dict(attrs)))
-        if tag not in VOID:
-            self._open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self._open.pop() == tag, f"{self.path}: </{tag}> closes another tag"
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
-
-    def values(self, name: str) -> list[str]:
-        return [value for _, attrs in self.tags for key, value in attrs.items() if key == name and value is not None]
-
-    def all(self, tag: str) -> list[dict[str, str | None]]:
-        return [attrs for name, attrs in self.tags if name == tag]
 
 
 @pytest.fixture(scope="module")
@@ -84,34 +48,11 @@ def test_there_is_a_page_per_layer_and_unit(site: Path, parsed: dict[str, Page])
 
 
 def test_every_link_leads_to_a_file_and_none_leaves_the_folder(site: Path, parsed: dict[str, Page]) -> None:
-    for name, page in parsed.items():
-        for link in [*page.values("href"), *page.values("src")]:
-            if link == "https://example.org/net":
-                continue
-            path, _, fragment = link.partition("#")
-            target = ((site / name).parent / path).resolve() if path else (site / name).resolve()
-            assert target.is_file(), f"{name}: {link}"
-            assert target.is_relative_to(site.resolve())
-            if fragment and target.name != "compare.html":
-                assert fragment in parsed[str(target.relative_to(site.resolve()))].values("id"), f"{name}: {link}"
+    check_links(site, parsed)
 
 
 def test_every_file_is_reached_from_the_home_page(site: Path, parsed: dict[str, Page]) -> None:
-    reached = {site / name for name in ("run.js", "atlas.json", "search.js")}
-    todo = ["index.html"]
-    while todo:
-        name = todo.pop()
-        if site / name in reached:
-            continue
-        reached.add(site / name)
-        if name in parsed:
-            links = [link.partition("#")[0] for link in [*parsed[name].values("href"), *parsed[name].values("src")]]
-            todo += [
-                str(((site / name).parent / link).resolve().relative_to(site.resolve()))
-                for link in links
-                if link and not link.startswith("https:")
-            ]
-    assert {path for path in site.rglob("*") if path.is_file()} - reached == set()
+    check_reached(site, parsed)
 
 
 def test_ids_are_unique_and_references_resolve(parsed: dict[str, Page]) -> None:
