@@ -93,6 +93,22 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class Other:
+    """Another published atlas that units can be compared with: another night, model, generator or checkpoint.
+
+    Attributes:
+        name: short, in addresses: lower-case letters, digits, ``.``, ``_`` and ``-``; another than the other ones'.
+        title: to be read by people.
+        href: from this site's folder to that one's, such as ``../../000012/site``. The page loads scripts from there,
+            so it must be as trusted as this site; addresses can name no others.
+    """
+
+    name: str
+    title: str
+    href: str
+
+
+@dataclass(frozen=True)
 class Atlas:
     """Everything a site shows.
 
@@ -106,6 +122,7 @@ class Atlas:
             between two publications of equal results.
         studies: what was found out about the units; none is fine.
         changes: since the publication before; None where there was none.
+        others: atlases that the Compare page can show beside this one, in the order of a film strip.
     """
 
     name: str
@@ -116,3 +133,4 @@ class Atlas:
     run: dict[str, Any]
     studies: tuple[StudyResult, ...] = ()
     changes: Changes | None = None
+    others: tuple[Other, ...] = ()

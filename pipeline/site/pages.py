@@ -219,7 +219,7 @@ def findings(atlas: Atlas, known: Known) -> dict[str, Any]:
 
 def compare(atlas: Atlas) -> dict[str, Any]:
     """Context of ``compare.html``."""
-    return {"root": "", "shell": Shell.of(atlas)}
+    return {"root": "", "shell": Shell.of(atlas), "others": atlas.others}
 
 
 def summary(gallery: Gallery, href: str) -> LayerSummary:

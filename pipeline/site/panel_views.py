@@ -91,7 +91,7 @@ def block_view(block: Block, study: StudyResult, known: Known, root: str) -> Map
     """A block for the template ``_panels.html``."""
     if isinstance(block, Histogram):
         marks = [(mark.value, mark.text) for mark in block.marks]
-        chart = charts.histogram_of_counts(block.low, block.high, block.counts, block.x_title, "images", marks)
+        chart = charts.histogram_of_counts(block.low, block.high, block.counts, block.x_title, block.y_title, marks)
         return {"kind": "histogram", "title": block.title, "chart": chart}
     if isinstance(block, Lines):
         series = [(line.name, line.x, line.y) for line in block.series]

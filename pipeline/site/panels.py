@@ -150,6 +150,7 @@ class Histogram:
         high: right end of the last bin.
         counts: per bin.
         marks: such as the synthetic image's activation; they may lie outside [low, high].
+        y_title: of the vertical axis: what is counted, in the plural.
     """
 
     title: str
@@ -158,6 +159,7 @@ class Histogram:
     high: float
     counts: tuple[float, ...]
     marks: tuple[Mark, ...] = ()
+    y_title: str = "images"
     kind: Literal["histogram"] = "histogram"
 
 

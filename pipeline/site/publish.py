@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import filecmp
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -149,8 +150,14 @@ def _copy_study(study: StudyResult, target: Path, previous: Path | None) -> None
             shutil.copyfile(file, target / place)
 
 
+_NAME = re.compile(r"[a-z0-9._-]+")
+
+
 def check(atlas: Atlas) -> None:
-    """Raises InputError if two layers have one name, or a (unit, seed) of a layer comes twice."""
+    """Raises InputError if two layers have one name, a (unit, seed) comes twice, or another atlas is misnamed."""
+    names = [other.name for other in atlas.others]
+    if len(set(names)) < len(names) or not all(map(_NAME.fullmatch, names)):
+        raise InputError(f"atlases to compare with need names of a-z, 0-9, '.', '_' and '-', each another, not {names}")
     seen: set[str] = set()
     for layer in atlas.layers:
         if layer.name in seen:

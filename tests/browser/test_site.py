@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from pipeline.site.model import Other
 from pipeline.site.paths import safe_name
+from pipeline.site.publish import publish
 from tests.browser.conftest import url_of
-from tests.pipeline.site.samples import EVIL, ODD_NAMES
+from tests.pipeline.site.samples import EVIL, ODD_NAMES, full_atlas, make_atlas, make_layer, make_result
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
@@ -252,7 +254,22 @@ def test_units_are_compared_and_the_address_keeps_them(open_page: Open) -> None:
     page.get_by_text("Nothing to compare yet").wait_for()
 
 
-@pytest.mark.parametrize("address", ["layer/fc/99", "layer/nothing/1"])
+def test_units_of_another_atlas_stand_beside_those_of_this_one(site: Path, open_page: Open, tmp_path: Path) -> None:
+    other = make_atlas(make_layer(results=(make_result(0), make_result(1, activation=-8.0))))
+    publish(other, site.parent / "other")
+    own = full_atlas(tmp_path / "judge", others=(Other("before", "The night before", "../other"),))
+    page = open_page((publish(own, site.parent / "own").parent / "compare.html").as_uri() + "#layer/fc/1,layer/fc/7")
+    page.get_by_role("button", name="Add", exact=True).click()
+    page.wait_for_url("**/compare.html#layer/fc/1,layer/fc/7,before!layer/fc/1,before!layer/fc/7")
+    page.get_by_text("The night before").nth(1).wait_for()
+    rows = {row.split("\t")[0].strip(): row.split("\t")[1:] for row in page.locator("tbody tr").all_inner_texts()}
+    assert rows["activation"] == ["9.000", "\N{MINUS SIGN}3.000", "\N{MINUS SIGN}8.000", ""]
+    page.wait_for_function("[...document.querySelectorAll('table img')].every((image) => image.naturalWidth)")
+    page.get_by_role("link", name="unit 1").click()
+    page.wait_for_url("**/other/layer/fc/1.html")
+
+
+@pytest.mark.parametrize("address", ["elsewhere!layer/fc/1", "layer/fc/99", "layer/nothing/1"])
 def test_a_unit_that_is_gone_is_told_in_a_comparison(site: Path, browser: Browser, address: str) -> None:
     page = browser.new_page()
     page.goto(f"{site.as_uri()}/compare.html#{address},layer/../1,<b>")

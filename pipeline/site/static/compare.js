@@ -1,5 +1,6 @@
 "use strict";
-// Units side by side. The fragment of the address lists them: layer/FOLDER/UNIT, separated by commas.
+// Units side by side. The fragment of the address lists them: layer/FOLDER/UNIT, separated by commas; those of another
+// atlas are NAME!layer/FOLDER/UNIT. Only atlases that the page itself names are known: their scripts are run.
 (() => {
   const table = document.getElementById("comparison");
   const nothing = document.getElementById("nothing");
@@ -12,35 +13,51 @@
   };
   const form = window.NEURON_ATLAS_FORMAT;
 
+  const select = document.getElementById("others");
+  const others = new Map();
+  for (const option of select?.options || []) {
+    if (option.value) others.set(option.value, { title: option.text, href: `${option.dataset.href}/` });
+  }
+  const here = { title: "", href: "" };
+
   const loading = new Map();
-  const load = (folder) => {
-    if (!loading.has(folder)) {
+  const load = (atlas, folder) => {
+    const place = `${atlas.href}${folder}`;
+    if (!loading.has(place)) {
       loading.set(
-        folder,
+        place,
         new Promise((resolve) => {
-          const script = make("script", { src: `${folder}/data.js` });
-          script.addEventListener("load", () => resolve(window.NEURON_ATLAS_LAYERS?.[folder]));
+          const script = make("script", { src: `${place}/data.js` });
+          // Two atlases use one name for a layer; a script's load event comes before the next script runs.
+          script.addEventListener("load", () => {
+            const layer = window.NEURON_ATLAS_LAYERS?.[folder];
+            if (layer) delete window.NEURON_ATLAS_LAYERS[folder];
+            resolve(layer);
+          });
           script.addEventListener("error", () => resolve(undefined));
           document.head.append(script);
         }),
       );
     }
-    return loading.get(folder);
+    return loading.get(place);
   };
+  const ADDRESS = /^(?:([a-z0-9._-]+)!)?(layer\/[a-z0-9~_-][a-z0-9~_.-]*)\/(\d+)$/;
   const chosen = () =>
     decodeURIComponent(location.hash.slice(1))
       .split(",")
-      .filter((address) => /^layer\/[a-z0-9~_-][a-z0-9~_.-]*\/\d+$/.test(address));
+      .filter((address) => ADDRESS.test(address));
   const choose = (addresses) => {
     location.hash = addresses.join(",");
   };
   const find = async (address) => {
-    const [, folder, number] = /^(layer\/[^/]+)\/(\d+)$/.exec(address);
-    const layer = await load(folder);
+    const [, name, inside, number] = ADDRESS.exec(address);
+    const atlas = name ? others.get(name) : here;
+    const layer = atlas && (await load(atlas, inside));
+    const folder = `${atlas?.href}${inside}`;
     const unit = Number(number);
     let index = 0;
     for (const [start, end] of layer?.units || []) {
-      if (unit >= start && unit < end) return { address, folder, layer, unit, index: index + unit - start };
+      if (unit >= start && unit < end) return { address, atlas, folder, layer, unit, index: index + unit - start };
       index += end - start;
     }
     return { address, missing: true };
@@ -58,6 +75,7 @@
     const name = label ? label.split(",")[0].trim() : `unit ${found.unit}`;
     const link = make("a", { href: `${found.folder}/${found.unit}.html` }, name);
     const about = make("small", {}, `${found.layer.title}${label ? `, unit ${found.unit}` : ""}`);
+    if (found.atlas.title) about.append(make("br"), found.atlas.title);
     return make("th", { scope: "col" }, make("span", {}, link, about), remove);
   };
   const row = (title, units, cell, description = "") => {
@@ -103,6 +121,12 @@
   document.addEventListener("choose-unit", (event) => {
     event.preventDefault();
     if (!chosen().includes(event.detail)) choose([...chosen(), event.detail]);
+  });
+  document.getElementById("add")?.addEventListener("click", () => {
+    const names = select.value ? [select.value] : [...others.keys()];
+    const own = chosen().filter((address) => !address.includes("!"));
+    const more = own.flatMap((address) => names.map((name) => `${name}!${address}`));
+    choose([...new Set([...chosen(), ...more])]);
   });
   document.getElementById("clear").addEventListener("click", () => choose([]));
   addEventListener("hashchange", draw);

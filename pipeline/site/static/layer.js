@@ -5,6 +5,7 @@
   const data = Object.values(window.NEURON_ATLAS_LAYERS || {})[0];
   if (!gallery || !data) return;
   const controls = Object.fromEntries(["sort", "turn", "which", "filter", "range", "shown"].map((id) => [id, document.getElementById(id)]));
+  const note = document.getElementById("note");
   const words = new Intl.Collator("en", { sensitivity: "base", numeric: true });
 
   const numbers = data.units.flatMap(([start, end]) => Array.from({ length: end - start }, (_, index) => start + index));
@@ -42,6 +43,8 @@
     sequence = [...units].sort(order());
     gallery.append(...sequence.map(({ item }) => item));
     const column = columns.get(controls.sort.value);
+    note.textContent = column?.description ? `${column.title}: ${column.description}` : "";
+    note.hidden = !note.textContent;
     for (const unit of units) {
       unit.caption.textContent = column && column.key !== "activation" ? form(column.values[unit.index], column.form) : unit.usual;
     }

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from export.errors import AtlasError, InputError, StoreError
-from pipeline.site.model import HeldPictures
+from pipeline.site.model import HeldPictures, Other
 from pipeline.site.paths import safe_name
 from pipeline.site.publish import publish
 from pipeline.temporary import temporary_name
@@ -289,6 +289,13 @@ def test_doubled_layers_and_results_are_refused(tmp_path: Path) -> None:
         publish(make_atlas(make_layer("a"), make_layer("a")), tmp_path / "site")
     with pytest.raises(InputError, match="two results"):
         publish(make_atlas(make_layer(results=(make_result(0), make_dead(0)))), tmp_path / "site")
+
+
+@pytest.mark.parametrize("names", [("a", "a"), ("a!b",), ("",), ("a/b",)])
+def test_misnamed_atlases_to_compare_with_are_refused(tmp_path: Path, names: tuple[str, ...]) -> None:
+    others = tuple(Other(name, "title", "../x") for name in names)
+    with pytest.raises(InputError, match="to compare with need names"):
+        publish(make_atlas(make_layer(), others=others), tmp_path / "site")
 
 
 def test_an_atlas_without_layers(tmp_path: Path) -> None:
