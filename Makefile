@@ -7,7 +7,7 @@ BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench coverage clean
+.PHONY: atlas test lint bench bench-site coverage clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -24,6 +24,9 @@ lint: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python tests/bench/step_speed.py
+
+bench-site: $(VENV)/.test
+	$(BIN)/python tests/bench/site_scale.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.11"; exit 2; }

@@ -17,7 +17,7 @@ Render = Callable[[str, dict[str, Any]], bytes]
 
 
 def make_renderer() -> Render:
-    """The templates of the site."""
+    """The templates of the site, all read now: what is upgraded meanwhile does not show in half of a site."""
     environment = Environment(
         loader=FileSystemLoader(HERE / "templates"),
         autoescape=True,
@@ -31,4 +31,6 @@ def make_renderer() -> Render:
     environment.filters["measured"] = charts.measured
     frame = ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")
     environment.globals["chart"] = {name: getattr(charts, name) for name in frame}
+    for name in environment.list_templates():
+        environment.get_template(name)
     return lambda template, context: environment.get_template(template).render(context).encode("utf-8", "replace")

@@ -1,6 +1,6 @@
 """The site at full size: ResNet-50, 27,560 units, 4 seeds, placeholder pictures.
 
-``python tests/bench/site_scale.py [--out build/scale] [--layers N]`` renders it, changes one layer, renders
+``python tests/bench/site_scale.py [--out build/scale] [--layers N] [--seeds N]`` renders it, changes one layer, renders
 again, opens it in chromium, and prints what is promised beside what was measured; exit code 1 if a promise is broken.
 """
 
@@ -27,7 +27,7 @@ from export.manifest import Box
 from pipeline.site.model import Atlas, Layer, Result
 from pipeline.site.publish import publish
 
-SEEDS, IMAGE_PX, NUM_PICTURES, STEPS = 4, 128, 400, 200
+IMAGE_PX, NUM_PICTURES, STEPS = 128, 400, 200
 LABELS = Path(__file__).resolve().parents[2] / "export/assets/imagenet1k_labels.txt"
 MIB = 2**20
 
@@ -51,11 +51,12 @@ class Placeholders:
     """One of a few hundred pictures for each unit and seed; ``shift`` makes other ones."""
 
     images: Sequence[bytes]
+    num_seeds: int
     shift: int = 0
 
     def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
         for unit in units:
-            for seed in range(SEEDS):
+            for seed in range(self.num_seeds):
                 yield unit, seed, self.images[(unit * 7 + seed * 101 + self.shift) % len(self.images)]
 
 
@@ -90,15 +91,15 @@ def resnet50_layers() -> list[tuple[str, int, int, int]]:
     return [*layers, ("fc", 1000, 0, 224)]
 
 
-def make_layer(name: str, channels: int, side: int, field: int, images: Sequence[bytes]) -> Layer:
-    """A layer whose every unit has results of four seeds."""
+def make_layer(name: str, channels: int, side: int, field: int, images: Sequence[bytes], num_seeds: int) -> Layer:
+    """A layer whose every unit has results of every seed."""
     rng = np.random.default_rng(channels + side)
     best = rng.lognormal(2.0, 0.5, channels)
     curve = (1 - np.exp(-np.arange(1, STEPS // 5 + 1) / 12)).astype(np.float32)
     results = tuple(
         Result(unit, seed, "done", (value := float(best[unit] * factor)), STEPS, name, np.float32(value) * curve)
         for unit in range(channels)
-        for seed, factor in enumerate(rng.uniform(0.8, 1.0, SEEDS))
+        for seed, factor in enumerate(rng.uniform(0.8, 1.0, num_seeds))
     )
     px = min(IMAGE_PX, round(field * IMAGE_PX / 224))
     low = (IMAGE_PX - px) // 2
@@ -115,15 +116,15 @@ def make_layer(name: str, channels: int, side: int, field: int, images: Sequence
         recipe={"network": "0" * 64, "layer": name, "target": name, "seed": 0, "ascent": {"steps": STEPS, "lr": 0.12}},
         labels=labels,
         results=results,
-        pictures=Placeholders(images),
+        pictures=Placeholders(images, num_seeds),
         version=f"{name}-0",
     )
 
 
-def make_atlas(count: int) -> Atlas:
+def make_atlas(count: int, num_seeds: int) -> Atlas:
     """The whole network, or its last ``count`` layers."""
     images = [placeholder(seed) for seed in range(NUM_PICTURES)]
-    layers = tuple(make_layer(*facts, images) for facts in resnet50_layers()[-count:])
+    layers = tuple(make_layer(*facts, images, num_seeds) for facts in resnet50_layers()[-count:])
     return Atlas(
         "scale", "ResNet-50", {"title": "ResNet-50"}, {"title": "placeholders"}, layers, {"date": "2026-01-02"}
     )
@@ -144,7 +145,7 @@ def render(atlas: Atlas, out: Path) -> list[Budget]:
         Budget("largest memory", 1000, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, "MiB"),
     ]
     last = atlas.layers[-1]
-    other = replace(last, pictures=Placeholders(last.pictures.images, 1), version="changed")  # type: ignore[attr-defined]
+    other = replace(last, pictures=replace(last.pictures, shift=1), version="changed")  # type: ignore[type-var]
     start = time.monotonic()
     publish(replace(atlas, layers=(*atlas.layers[:-1], other)), out)
     touched = {
@@ -224,8 +225,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("build/scale"))
     parser.add_argument("--layers", type=int, default=len(resnet50_layers()), help="only the last ones")
+    parser.add_argument("--seeds", type=int, default=4)
     options = parser.parse_args()
-    budgets = render(make_atlas(options.layers), options.out / "site")
+    budgets = render(make_atlas(options.layers, options.seeds), options.out / "site")
     budgets += browse((options.out / "site").resolve(), "layer/layer4.2.conv3")
     for budget in budgets:
         mark = "" if budget.kept else "   TOO MUCH"

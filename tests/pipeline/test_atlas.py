@@ -84,6 +84,17 @@ def test_no_units_make_empty_arrays(atlas: BuiltAtlas) -> None:
     assert len(atlas.images("fc", [])) == len(atlas.codes("fc", [])) == 0
 
 
+def test_the_example_of_the_readme_runs(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    section = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8").split("## The atlas")[1]
+    block = section.split("```python\n")[1].split("```")[0]
+    for demo, tiny in (("build/lite0", str(out)), ("_fc", "fc"), ("[963, 207]", "[1, 3]")):
+        assert demo in block
+        block = block.replace(demo, tiny)
+    scope: dict[str, object] = {}
+    exec(compile(block, "README.md", "exec"), scope)
+    assert isinstance(scope["atlas"], BuiltAtlas)
+
+
 def test_a_pack_holds_every_live_picture_and_code_and_is_the_same_twice(atlas: BuiltAtlas, tmp_path: Path) -> None:
     live = [row for row in atlas.table.to_pylist() if row["status"] == "done"]
     assert write_pack(atlas, tmp_path / "a.tar") == len(live)
