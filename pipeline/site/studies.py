@@ -70,7 +70,8 @@ class Panels(Mapping[str, Mapping[int, Panel]]):
             schema = file.schema_arrow
         if not {"layer", "unit"} <= set(schema.names):
             raise ValueError("units.parquet has no columns layer and unit")
-        self.value_names = tuple(name for name in schema.names if name not in KEYS)
+        kept = [field.name for field in schema if _is_value(field.type)]
+        self.value_names = tuple(name for name in kept if name not in KEYS)
 
     @cached_property
     def _layers(self) -> tuple[str, ...]:
@@ -106,6 +107,20 @@ class Panels(Mapping[str, Mapping[int, Panel]]):
             if row.get("panel"):
                 blocks += blocks_from_json(row["panel"])
         return Panel(values, by_seed, tuple(blocks))
+
+
+def _is_value(kind: pa.DataType) -> bool:
+    """Whether a cell can be a :data:`Value`; lists, times and the like are for the study's own use."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    tests = (
+        pa.types.is_integer,
+        pa.types.is_floating,
+        pa.types.is_boolean,
+        pa.types.is_string,
+        pa.types.is_large_string,
+    )
+    return any(test(kind) for test in tests)
 
 
 def _unreadable(study: str, error: Exception) -> StoreError:

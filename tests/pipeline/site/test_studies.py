@@ -105,5 +105,11 @@ def test_a_broken_panel_and_a_broken_table_name_the_study(tmp_path: Path) -> Non
         read_study(write_study(tmp_path / "O dd"))
 
 
+def test_columns_that_are_no_values_are_left_to_the_study(tmp_path: Path) -> None:
+    row = {"layer": "a", "unit": 0, "score": 1, "curve": [1.0, 2.0], "on": True, "word": "cat"}
+    panel = read_study(write_study(tmp_path / "odd", [row])).panels["a"][0]
+    assert panel.values == {"score": 1, "on": True, "word": "cat"}
+
+
 def test_a_panel_is_plain_data() -> None:
     assert dataclasses.asdict(Panel({"a": 1.0})) == {"values": {"a": 1.0}, "by_seed": {}, "blocks": ()}
