@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench soak coverage judge trt-check gpu-check clean
+.PHONY: atlas test lint bench bench-site soak coverage judge trt-check gpu-check clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -31,6 +31,9 @@ bench: $(VENV)/.test
 
 soak: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow -s tests/pipeline/test_soak.py tests/pipeline/test_together.py
+
+bench-site: $(VENV)/.test
+	$(BIN)/python tests/bench/site_scale.py
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Python 3.11 or newer is needed; say which with: make PYTHON=python3.11"; exit 2; }

@@ -17,13 +17,17 @@ from export.errors import InputError
 from export.generator import Generator
 from export.generators.images import square
 from export.step import compile_decode
-from pipeline.synthesize import Cell, contact_sheet
+from pipeline.sheet import Cell, png_sheet
 from pipeline.table import replace_file
 from pipeline.workspace import CACHE, network_of
 
 BATCH = 8
 LR = 0.1
 """First step of the refinement, in units of the code's standard deviation."""
+
+
+SHEET_PX = 128
+"""Least side of a picture of a sheet."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +147,7 @@ def encode_files(
         cells = []
         for name, image, again, value in zip(names, images, encoded.images, encoded.distance, strict=True):
             cells += [Cell(_bytes(image), name), Cell(_bytes(again), f"distance {value:.3g}")]
-        replace_file(sheet, contact_sheet(cells, 2))
+        replace_file(sheet, png_sheet(cells, 2, max(SHEET_PX, generator.image_px)))
     for name, before, after in zip(names, encoded.first, encoded.distance, strict=True):
         yield f"{name}: distance {before:.4g}, {after:.4g} after refining"
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import datetime
 import hashlib
+import io
 import logging
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from export.errors import AtlasError
 from export.manifest import Box
@@ -20,8 +26,13 @@ from pipeline.plan import LayerPlan, Plan
 from pipeline.recipe import canonical_json
 from pipeline.records import Record
 from pipeline.registry import Version
+from pipeline.site.changes import Changes as SiteChanges
+from pipeline.site.changes import changes_between
+from pipeline.site.incremental import code_version
 from pipeline.site.model import Atlas, Layer, Result
-from pipeline.site.publish import publish
+from pipeline.site.publish import write_site
+from pipeline.site.studies import read_studies
+from pipeline.store import Store, StoredShard
 from pipeline.table import Results, units_table
 from pipeline.workspace import Workspace
 
@@ -110,12 +121,17 @@ def _make_version(workspace: Workspace, plan: Plan, run: dict[str, Any], digest:
     version = _version(workspace, plan, number, digest, run)
     results = collect(workspace, plan)
     table = units_table(plan.layers, results)
-    changes = _changes(workspace, last, version, table)
+    before = registry.table_of(store, name, last) if last is not None and last.name != version.name else None
+    changes = (
+        compare(Side.of(last.name, before, store), Side.of(version.name, table, store)) if last and before else None
+    )
+    since = changes_between(_table(before), _table(table), last.date[:10]) if last and before else None
     with versions.new_version(out) as (folder, record):
         record.append(version)
         (folder / "units.parquet").write_bytes(table)
         facts = {**run, **({"since_the_last_version": changes.summary} if changes else {})}
-        publish(make_atlas(workspace, plan, results, facts), folder / "site")
+        (folder / "site").mkdir()
+        write_site(make_atlas(workspace, plan, results, facts, since), folder / "site", previous=out / "site")
         if changes is not None:
             for target in (folder, folder / "site"):
                 (target / "changes.json").write_bytes(changes.to_json())
@@ -125,13 +141,8 @@ def _make_version(workspace: Workspace, plan: Plan, run: dict[str, Any], digest:
     return version, changes
 
 
-def _changes(workspace: Workspace, last: Version | None, version: Version, table: bytes) -> Changes | None:
-    """Since the version that was shown last; None if there was none, or its table is gone."""
-    store = workspace.store
-    before = registry.table_of(store, workspace.config.name, last) if last is not None else None
-    if last is None or before is None or last.name == version.name:
-        return None
-    return compare(Side.of(last.name, before, store), Side.of(version.name, table, store))
+def _table(data: bytes) -> pa.Table:
+    return pq.read_table(io.BytesIO(data))
 
 
 def _register(workspace: Workspace, here: Version) -> bool:
@@ -172,17 +183,36 @@ def _forget_old(workspace: Workspace, shown: Version, site: Blobs | None) -> Non
             registry.forget(workspace.store, workspace.config.name, version)
 
 
+@dataclass(frozen=True)
+class StoredPictures:
+    """Pictures of a layer, read from the store when they are needed; ``shards`` by seed."""
+
+    store: Store
+    shards: tuple[tuple[StoredShard, ...], ...]
+
+    def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
+        for stored in self.shards:
+            for record in self.store.read_units(stored, units).values():
+                yield record.unit, record.seed, record.image
+
+
 def collect(workspace: Workspace, plan: Plan) -> Results:
-    """Every record that was asked for."""
+    """Every record that was asked for, without pictures and codes: those of an atlas may be larger than memory."""
     return {
-        (layer.info.name, seed.recipe.seed): workspace.store.read_units(seed.stored, layer.units)
+        (layer.info.name, seed.recipe.seed): {
+            unit: replace(record, image=b"", code=np.empty(0, np.float32))
+            for shard in seed.stored
+            for unit, record in workspace.store.read_units([shard], layer.units).items()
+        }
         for layer in plan.layers
         for seed in layer.seeds
     }
 
 
-def make_atlas(workspace: Workspace, plan: Plan, results: Results, run: dict[str, Any]) -> Atlas:
-    """The site's data."""
+def make_atlas(
+    workspace: Workspace, plan: Plan, results: Results, run: dict[str, Any], changes: SiteChanges | None = None
+) -> Atlas:
+    """The site's data; ``changes`` since the version before."""
     config, network, generator = workspace.config, workspace.network, workspace.generator
     network_card = network.card.model_dump(mode="json", exclude={"labels"})
     return Atlas(
@@ -192,6 +222,8 @@ def make_atlas(workspace: Workspace, plan: Plan, results: Results, run: dict[str
         generator={**generator.card.model_dump(mode="json"), "digest": generator.digest},
         layers=tuple(_layer(workspace, layer, results) for layer in plan.layers),
         run=run,
+        studies=read_studies(workspace.out / "studies"),
+        changes=changes,
     )
 
 
@@ -225,6 +257,8 @@ def _layer(workspace: Workspace, layer: LayerPlan, results: Results) -> Layer:
         results=tuple(
             _result(results[layer.info.name, seed.recipe.seed][unit]) for unit in layer.units for seed in layer.seeds
         ),
+        pictures=StoredPictures(workspace.store, tuple(seed.stored for seed in layer.seeds)),
+        version=_digest_of([[seed.recipe.key, [shard.sha256 for shard in seed.stored]] for seed in layer.seeds]),
     )
 
 
@@ -236,8 +270,7 @@ def _result(record: Record) -> Result:
         activation=record.activation,
         steps=record.steps,
         target=record.target,
-        curve=tuple(record.curve.tolist()),
-        image=record.image,
+        curve=record.curve,
     )
 
 
@@ -252,16 +285,22 @@ def _content_digest(workspace: Workspace, plan: Plan) -> str:
     ]
     config, labels = workspace.config, workspace.labels
     cards = [workspace.network.card.model_dump(mode="json"), workspace.generator.card.model_dump(mode="json")]
-    content = [config.name, config.title, cards, labels, layers, _code_digest()]
+    studies = [
+        [str(path.relative_to(workspace.out)), hashlib.sha256(path.read_bytes()).hexdigest()]
+        for path in sorted((workspace.out / "studies").glob("*/*"))
+        if path.name in ("findings.json", "units.parquet")
+    ]
+    return _digest_of([config.name, config.title, cards, labels, layers, studies, _code_digest()])
+
+
+def _digest_of(content: object) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 def _code_digest() -> str:
     """Of everything that turns the store into a site."""
     here = Path(__file__).parent
-    files = [here / "publication.py", here / "table.py", *(f for f in (here / "site").rglob("*") if f.is_file())]
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        if file.suffix != ".pyc":
-            digest.update(f"{file.relative_to(here)}\0".encode() + file.read_bytes())
+    digest = hashlib.sha256(code_version().encode())
+    for file in (here / "publication.py", here / "table.py"):
+        digest.update(file.read_bytes())
     return digest.hexdigest()

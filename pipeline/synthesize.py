@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import io
-import math
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageDraw, ImageFont
 
 from engine.loop import JobResult
 from engine.slots import Job
 from pipeline.config import parse_config
 from pipeline.engines import Engines
+from pipeline.sheet import Cell, png_sheet
 from pipeline.table import replace_file
 from pipeline.units import parse_units_option, select_units
 from pipeline.worker import run_units
@@ -25,18 +20,8 @@ from pipeline.workspace import Workspace, open_workspace
 MAX_BATCH = 8
 CELL_PX = 128
 """Least side of an image on the sheet; smaller ones are enlarged."""
-CAPTION_PX = 16
-GAP_PX = 4
 COLUMNS = 8
 """Images in a row of a sheet with one seed per unit."""
-
-
-@dataclass(frozen=True)
-class Cell:
-    """One image of a sheet: (H, W, 3) uint8, and what is written below it."""
-
-    image: npt.NDArray[np.uint8]
-    caption: str
 
 
 def synthesize(
@@ -86,25 +71,8 @@ def synthesize(
         before = "" if target == layer else " (before the activation)"
         cells.append(Cell(result.image, f"{value}  {name}"))
         yield f"{name}, seed {job.seed}: {value}{before} after {result.steps} steps"
-    replace_file(output, contact_sheet(cells, seeds if seeds > 1 else min(COLUMNS, len(cells))))
-
-
-def contact_sheet(cells: Sequence[Cell], columns: int) -> bytes:
-    """The cells row by row as a PNG; ``columns`` from 1."""
-    scale = max(1, math.ceil(CELL_PX / cells[0].image.shape[1]))
-    width, height = (scale * side for side in cells[0].image.shape[1::-1])
-    rows = math.ceil(len(cells) / columns)
-    size = (columns * (width + GAP_PX) + GAP_PX, rows * (height + CAPTION_PX + GAP_PX) + GAP_PX)
-    sheet = Image.new("RGB", size, "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(11)
-    for index, cell in enumerate(cells):
-        row, column = divmod(index, columns)
-        left, top = GAP_PX + column * (width + GAP_PX), GAP_PX + row * (height + CAPTION_PX + GAP_PX)
-        sheet.paste(Image.fromarray(cell.image).resize((width, height), Image.Resampling.BICUBIC), (left, top))
-        draw.text((left, top + height + 1), _fitted(cell.caption, font, width), "black", font)
-    sink = io.BytesIO()
-    sheet.save(sink, "PNG")
-    return sink.getvalue()
+    largest = max(result.image.shape[0] for result, _ in results.values())
+    replace_file(output, png_sheet(cells, seeds if seeds > 1 else COLUMNS, max(CELL_PX, largest)))
 
 
 def _prepare(
@@ -138,9 +106,3 @@ def _prepare(
     run = config.run.model_copy(update={"batch": min(MAX_BATCH, len(jobs))})
     settings = config.model_copy(update={"run": run})
     return replace(workspace, config=settings), jobs, names
-
-
-def _fitted(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: int) -> str:
-    while text and font.getlength(text) > width:
-        text = text[:-1]
-    return text

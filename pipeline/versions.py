@@ -23,7 +23,7 @@ from export.errors import InputError, StoreError, StoreUnavailableError
 from pipeline.blobs.front import is_full, reason
 from pipeline.changes import Side
 from pipeline.registry import Version
-from pipeline.site.publish import MARKER
+from pipeline.site.incremental import MARKER
 from pipeline.store import MALFORMED, Store
 from pipeline.temporary import is_leftover, temporary_name
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.site.publish import publish
-from tests.pipeline.site.samples import odd_atlas
+from tests.pipeline.site.samples import full_atlas
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request
@@ -43,7 +44,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(odd_atlas(), tmp_path_factory.mktemp("browser") / "a folder #1" / "site").parent
+    folder = tmp_path_factory.mktemp("browser")
+    return publish(full_atlas(folder / "judge"), folder / "a folder #1" / "site").parent
 
 
 @pytest.fixture
@@ -65,13 +67,19 @@ def open_page(browser: Browser, site: Path) -> Iterator[Open]:
         page.on("requestfailed", lambda request: complaints.extend(_failures(request)))
         page.on("request", lambda request: complaints.extend(_elsewhere(request)))
         page.on("dialog", dismiss)
-        page.goto((site / name).as_uri() if "://" not in name else name)
+        page.goto(url_of(site, name) if "://" not in name else name)
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def url_of(site: Path, name: str) -> str:
+    """Address of a page; what comes after its file name (``?``, ``#``) stays as it is."""
+    path, rest = re.fullmatch(r"([^?#]*)(.*)", name).groups()  # type: ignore[union-attr]
+    return (site / path).as_uri() + rest
 
 
 def _failures(request: Request) -> list[str]:

@@ -128,7 +128,7 @@ def test_synthesize_writes_a_sheet_with_a_cell_per_unit_and_seed(tiny: Path, tmp
     ]
     assert lines[-1] == str(sheet)
     with Image.open(sheet) as image:
-        assert image.size == (2 * 132 + 4, 3 * 148 + 4)
+        assert image.size == (2 * 132 + 4, 3 * 155 + 4)
 
 
 def test_export_writes_a_network_that_can_be_read_back(tiny: Path, tmp_path: Path, capsys) -> None:

@@ -35,7 +35,7 @@ class Machine:
         self.folder, self.cuda = folder, FakeCuda()
         self.trt = FakeTensorRt(self.cuda)
         self.builder = TensorRtBuilder(
-            "tensorrt", "tensorrt", lambda name: self.trt, lambda: Cuda(self.cuda), lambda: ""
+            "tensorrt", "tensorrt", 0, lambda name: self.trt, lambda: Cuda(self.cuda), lambda: ""
         )
 
     def build(self, graph: StepGraph = GRAPH, **options: object) -> Runner:

@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from export.manifest import Box
-from pipeline.site.model import Atlas, Layer, Result
+from pipeline.site.changes import Changes, UnitChange
+from pipeline.site.model import Atlas, HeldPictures, Layer, Result
+from pipeline.site.panels import (
+    Column,
+    Facts,
+    Finding,
+    Histogram,
+    Lines,
+    Mark,
+    Panel,
+    Picture,
+    Pictures,
+    Series,
+    StudyResult,
+    Table,
+    Text,
+    UnitLink,
+    Units,
+)
 
 SIDE = 16
 EVIL = "<script>alert(1)</script>"
@@ -33,17 +53,31 @@ def make_result(unit: int, seed: int = 0, activation: float | None = None, **cha
         "activation": value,
         "steps": 40,
         "target": "fc",
-        "curve": (0.25 * value, 0.5 * value, 0.75 * value, value),
-        "image": make_png(1000 * unit + seed),
+        "curve": np.array([0.25 * value, 0.5 * value, 0.75 * value, value], np.float32),
     }
     return Result(**{**fields, **changes})
 
 
+def image_of(unit: int, seed: int = 0) -> bytes:
+    """The picture that :func:`make_layer` gives a result."""
+    return make_png(1000 * unit + seed)
+
+
 def make_dead(unit: int, seed: int = 0, **changes: Any) -> Result:
-    return make_result(unit, seed, -math.inf, status="dead", steps=10, curve=(0.0, math.nan), **changes)
+    return make_result(
+        unit, seed, -math.inf, status="dead", steps=10, curve=np.array([0, math.nan], np.float32), **changes
+    )
 
 
-def make_layer(name: str = "fc", results: tuple[Result, ...] | None = None, **changes: Any) -> Layer:
+def make_layer(
+    name: str = "fc",
+    results: tuple[Result, ...] | None = None,
+    images: Mapping[tuple[int, int], bytes] | None = None,
+    **changes: Any,
+) -> Layer:
+    """A layer; ``images`` replaces those of its results."""
+    results = tuple(make_result(unit) for unit in range(4)) if results is None else results
+    held = {(r.unit, r.seed): image_of(r.unit, r.seed) for r in results if r.status == "done"}
     fields: dict[str, Any] = {
         "name": name,
         "title": name,
@@ -55,7 +89,8 @@ def make_layer(name: str = "fc", results: tuple[Result, ...] | None = None, **ch
         "recipe_key": "0123456789abcdef0123",
         "recipe": {"layer": name, "target": "fc", "seed": 0, "ascent": {"steps": 40, "lr": 0.12}},
         "labels": {},
-        "results": tuple(make_result(unit) for unit in range(4)) if results is None else results,
+        "results": results,
+        "pictures": HeldPictures({**held, **(images or {})}),
     }
     return Layer(**{**fields, **changes})
 
@@ -106,3 +141,48 @@ def odd_atlas(**changes: Any) -> Atlas:
     )
     odd = [make_layer(name, (make_result(0, target=name),)) for name in ODD_NAMES]
     return make_atlas(early, *odd, make_layer("empty", ()), classes, **changes)
+
+
+PART = Picture("sub/a b.png", 8, 8, "a cat", EVIL, left=8, top=0, file_width=16, file_height=16)
+
+EVERY_BLOCK = (
+    Text("a " + EVIL),
+    Facts((("name", EVIL),)),
+    Pictures("exemplars " + EVIL, (PART, Picture("sub/a b.png", 16, 16, "all"))),
+    Units("similar", (UnitLink("stem", 1, "0.9"), UnitLink("fc", 2, "dead"), UnitLink("fc", 99), UnitLink("no", 0))),
+    Histogram("natural images", "activation", 0.0, 2.0, (1, 2.0), (Mark(9.5, EVIL),)),
+    Lines("tuning", "x", "y", (Series("s", (0.0, 1), (2.0, 3.0)), Series("t", (0.0, 1), (1.0, 0.0)))),
+    Table("numbers", ("a", "b"), (("1", EVIL), ("3", "4"))),
+)
+
+
+def make_study(folder: Path, name: str = "judge") -> StudyResult:
+    """A study that uses everything; its picture lies in ``folder``."""
+    (folder / "sub").mkdir(parents=True, exist_ok=True)
+    (folder / "sub" / "a b.png").write_bytes(make_png(7))
+    (folder / "notes.txt").write_text("not to be published")
+    columns = (
+        Column("score", "recognised " + EVIL, "A share.", "percent"),
+        Column("rank", "rank", form="count", sort="low"),
+        Column("word", "word", form="text", sort="none"),
+        Column("near", "near", form="yesno"),
+    )
+    panels = {
+        1: Panel({"rank": 3, "word": EVIL}, {0: {"score": 0.25}, 1: {"score": 0.75, "near": True}}, EVERY_BLOCK),
+        3: Panel({"rank": 1, "score": math.nan}),
+    }
+    findings = (Finding("It holds " + EVIL, "One.\n\nTwo " + EVIL, Picture("sub/a b.png", 16, 16, "a"), EVERY_BLOCK),)
+    return StudyResult(name, "A study " + EVIL, "What it asked.", columns, {"fc": panels}, findings, str(folder))
+
+
+def make_changes() -> Changes:
+    units = {
+        "fc": {1: UnitChange("higher", 4.5, 9.0), 2: UnitChange("died", 1.0, None), 98: UnitChange("gone", 1.0, None)},
+        "gone": {0: UnitChange("gone", 2.0, None)},
+    }
+    return Changes("2026-01-01", units, ("The generator was replaced " + EVIL,))
+
+
+def full_atlas(folder: Path, **changes: Any) -> Atlas:
+    """:func:`odd_atlas` with a study whose files lie in ``folder``, and changes."""
+    return odd_atlas(studies=(make_study(folder),), changes=make_changes(), **changes)
