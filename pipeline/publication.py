@@ -5,17 +5,23 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from export.errors import AtlasError
 from export.manifest import Box
 from pipeline.plan import LayerPlan, Plan
 from pipeline.recipe import canonical_json
 from pipeline.records import Record
+from pipeline.site.incremental import code_version
 from pipeline.site.model import Atlas, Layer, Result
 from pipeline.site.publish import publish
+from pipeline.site.studies import read_studies
+from pipeline.store import Store, StoredShard
 from pipeline.table import Results, replace_file, write_units
 from pipeline.workspace import Workspace
 
@@ -63,10 +69,27 @@ def publish_atlas(workspace: Workspace, plan: Plan, run: dict[str, Any]) -> Publ
     return Publication(index, fresh=True)
 
 
+@dataclass(frozen=True)
+class StoredPictures:
+    """Pictures of a layer, read from the store when they are needed; ``shards`` by seed."""
+
+    store: Store
+    shards: tuple[tuple[StoredShard, ...], ...]
+
+    def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
+        for stored in self.shards:
+            for record in self.store.read_units(stored, units).values():
+                yield record.unit, record.seed, record.image
+
+
 def collect(workspace: Workspace, plan: Plan) -> Results:
-    """Every record that was asked for."""
+    """Every record that was asked for, without pictures and codes: those of an atlas may be larger than memory."""
     return {
-        (layer.info.name, seed.recipe.seed): workspace.store.read_units(seed.stored, layer.units)
+        (layer.info.name, seed.recipe.seed): {
+            unit: replace(record, image=b"", code=np.empty(0, np.float32))
+            for shard in seed.stored
+            for unit, record in workspace.store.read_units([shard], layer.units).items()
+        }
         for layer in plan.layers
         for seed in layer.seeds
     }
@@ -83,6 +106,7 @@ def make_atlas(workspace: Workspace, plan: Plan, results: Results, run: dict[str
         generator={**generator.card.model_dump(mode="json"), "digest": generator.digest},
         layers=tuple(_layer(workspace, layer, results) for layer in plan.layers),
         run=run,
+        studies=read_studies(workspace.out / "studies"),
     )
 
 
@@ -116,6 +140,8 @@ def _layer(workspace: Workspace, layer: LayerPlan, results: Results) -> Layer:
         results=tuple(
             _result(results[layer.info.name, seed.recipe.seed][unit]) for unit in layer.units for seed in layer.seeds
         ),
+        pictures=StoredPictures(workspace.store, tuple(seed.stored for seed in layer.seeds)),
+        version=_digest_of([[seed.recipe.key, [shard.sha256 for shard in seed.stored]] for seed in layer.seeds]),
     )
 
 
@@ -127,8 +153,7 @@ def _result(record: Record) -> Result:
         activation=record.activation,
         steps=record.steps,
         target=record.target,
-        curve=tuple(record.curve.tolist()),
-        image=record.image,
+        curve=record.curve,
     )
 
 
@@ -143,18 +168,24 @@ def _content_digest(workspace: Workspace, plan: Plan) -> str:
     ]
     config, labels = workspace.config, workspace.labels
     cards = [workspace.network.card.model_dump(mode="json"), workspace.generator.card.model_dump(mode="json")]
-    content = [config.name, config.title, cards, labels, layers, _code_digest()]
+    studies = [
+        [str(path.relative_to(workspace.out)), hashlib.sha256(path.read_bytes()).hexdigest()]
+        for path in sorted((workspace.out / "studies").glob("*/*"))
+        if path.name in ("findings.json", "units.parquet")
+    ]
+    return _digest_of([config.name, config.title, cards, labels, layers, studies, _code_digest()])
+
+
+def _digest_of(content: object) -> str:
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()
 
 
 def _code_digest() -> str:
     """Of everything that turns the store into a site."""
     here = Path(__file__).parent
-    files = [here / "publication.py", here / "table.py", *(f for f in (here / "site").rglob("*") if f.is_file())]
-    digest = hashlib.sha256()
-    for file in sorted(files):
-        if file.suffix != ".pyc":
-            digest.update(f"{file.relative_to(here)}\0".encode() + file.read_bytes())
+    digest = hashlib.sha256(code_version().encode())
+    for file in (here / "publication.py", here / "table.py"):
+        digest.update(file.read_bytes())
     return digest.hexdigest()
 
 

@@ -1,11 +1,11 @@
-"""Geometry of the two charts: activation over steps, and the histogram of a layer. Templates draw it as SVG."""
+"""Geometry of charts: lines, and histograms. Templates draw it as SVG."""
 
 from __future__ import annotations
 
 import math
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 WIDTH, HEIGHT = 560, 260
 """View box of a chart."""
@@ -27,7 +27,7 @@ class Tick:
 
 @dataclass(frozen=True)
 class Line:
-    """A trajectory: SVG path data and its end point."""
+    """A line: SVG path data and its end point."""
 
     name: str
     path: str
@@ -35,9 +35,11 @@ class Line:
 
 
 @dataclass(frozen=True)
-class Trajectory:
-    """Activation over steps, one line per seed."""
+class LineChart:
+    """Lines over a common axis; ``summary`` is what one hears who cannot see it."""
 
+    x_title: str
+    y_title: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
@@ -46,68 +48,118 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bin of a histogram."""
+    """A bin of a histogram; ``low`` and ``high`` in the axis' unit."""
 
     x: float
     y: float
     width: float
     height: float
     text: str
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class MarkAt:
+    """A marked value: where on the horizontal axis, the text, and on which side of the line it fits."""
+
+    x: float
+    text: str
+    anchor: str
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """Units by activation; ``low`` and ``high`` are the ends of the axis, in activations."""
+    """Counts over an axis from ``low`` to ``high``."""
 
+    x_title: str
+    y_title: str
     x_ticks: tuple[Tick, ...]
     y_ticks: tuple[Tick, ...]
     bars: tuple[Bar, ...]
     low: float
     high: float
     summary: str
+    marks: tuple[MarkAt, ...] = ()
+
+    @property
+    def path(self) -> str:
+        """All bars as one path, where single bars need no name."""
+        floor = HEIGHT - BOTTOM
+        return "".join(f"M{b.x} {floor}V{b.y}h{b.width}V{floor}z" for b in self.bars)
 
     def at(self, value: float) -> float:
         """Where on the horizontal axis a value lies."""
         return _scale(value, self.low, self.high, LEFT, WIDTH - RIGHT)
 
+    def marked(self, value: float, text: str) -> Histogram:
+        """The same histogram with a value marked; it must lie within the axis."""
+        at = self.at(value)
+        mark = MarkAt(round(at, 2), text, "end" if at > WIDTH / 2 else "start")
+        return replace(self, marks=(*self.marks, mark))
 
-def trajectory(curves: Sequence[tuple[str, int, Sequence[float]]]) -> Trajectory | None:
-    """A chart of (name, steps, curve) each; points are evenly spaced and the last lies at ``steps``.
 
-    Values that are not finite are left out. Returns None where nothing is left.
-    """
+def climb(curves: Sequence[tuple[str, int, Sequence[float]]]) -> LineChart | None:
+    """Activation over steps, of (name, steps, curve) each; points are evenly spaced and the last lies at ``steps``."""
+    series = [
+        (name, [steps * (i + 1) / len(curve) for i in range(len(curve))], list(curve)) for name, steps, curve in curves
+    ]
+    chart = line_chart(series, "steps", "activation", x_from_zero=True)
+    if chart is None:
+        return None
+    points = [(x, y) for _, xs, ys in series for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    ends = points[0], next(p for p in reversed(points) if p[0] == max(x for x, _ in points))
+    told = f"Activation over steps: {number(ends[0][1])} to {number(ends[1][1])} in {ends[1][0]:.0f} steps."
+    return replace(chart, summary=told)
+
+
+def line_chart(
+    series: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    x_title: str,
+    y_title: str,
+    *,
+    x_from_zero: bool = False,
+) -> LineChart | None:
+    """A chart of (name, x, y) each; points that are not finite are left out. None where nothing is left."""
     points = {
-        name: [(steps * (i + 1) / len(curve), value) for i, value in enumerate(curve) if math.isfinite(value)]
-        for name, steps, curve in curves
+        name: [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(x) and math.isfinite(y)]
+        for name, xs, ys in series
     }
     points = {name: line for name, line in points.items() if line}
     if not points:
         return None
-    values = [value for line in points.values() for _, value in line]
-    last = max(step for line in points.values() for step, _ in line) or 1.0
-    y_values = nice_ticks(min(values), max(values), 5)
+    every = [point for line in points.values() for point in line]
+    y_values = nice_ticks(min(y for _, y in every), max(y for _, y in every), 5)
     low, high = y_values[0], y_values[-1]
-    x_values = [value for value in nice_ticks(0, last, 6) if value <= last * 1.0001]
+    first, last = 0.0 if x_from_zero else min(x for x, _ in every), max(x for x, _ in every)
+    if last <= first:
+        last = first + 1.0
+    margin = 1e-4 * (last - first)
+    x_values = [v for v in nice_ticks(first, last, 6) if first - margin <= v <= last + margin]
 
-    def place(step: float, value: float) -> tuple[float, float]:
-        return _scale(step, 0, last, LEFT, WIDTH - RIGHT), _scale(value, low, high, HEIGHT - BOTTOM, TOP)
+    def place(x: float, y: float) -> tuple[float, float]:
+        return _scale(x, first, last, LEFT, WIDTH - RIGHT), _scale(y, low, high, HEIGHT - BOTTOM, TOP)
 
     lines = []
     for name, line in points.items():
-        placed = [place(*point) for point in line]
-        start = f"M{placed[0][0] - 0.01:.2f} {placed[0][1]:.2f}"
-        path = start + "".join(f"L{x:.2f} {y:.2f}" for x, y in placed)
-        lines.append(Line(name, path, (round(placed[-1][0], 2), round(placed[-1][1], 2))))
-    first = next(iter(points.values()))
-    return Trajectory(
+        placed = [(round(x, 1), round(y, 1)) for x, y in (place(*point) for point in line)]
+        start = f"M{placed[0][0] - 0.01:g} {placed[0][1]:g}"
+        lines.append(Line(name, start + "".join(f"L{x:g} {y:g}" for x, y in placed), placed[-1]))
+    told = "; ".join(
+        f"{name}: {number(line[0][1])} at {number(line[0][0])} to {number(line[-1][1])} at {number(line[-1][0])}"
+        for name, line in points.items()
+    )
+    return LineChart(
+        x_title=x_title,
+        y_title=y_title,
         x_ticks=tuple(Tick(round(place(v, low)[0], 2), number(v)) for v in x_values),
-        y_ticks=tuple(Tick(round(place(0, v)[1], 2), number(v)) for v in y_values),
+        y_ticks=tuple(Tick(round(place(first, v)[1], 2), number(v)) for v in y_values),
         lines=tuple(lines),
-        summary=f"Activation over steps: {number(first[0][1])} to {number(first[-1][1])} in {first[-1][0]:.0f} steps.",
+        summary=f"{y_title} over {x_title}. {told}.",
     )
 
 
-def histogram(values: Sequence[float]) -> Histogram | None:
+def histogram(values: Sequence[float], x_title: str = "best activation", y_title: str = "units") -> Histogram | None:
     """A histogram with bins of equal, round width; None without finite values."""
     ordered = sorted(value for value in values if math.isfinite(value))
     if not ordered:
@@ -118,19 +170,64 @@ def histogram(values: Sequence[float]) -> Histogram | None:
     for index, edge in enumerate(edges[1:], start=1):
         below = len(ordered) if index == len(edges) - 1 else bisect_right(ordered, edge)
         counts.append(below - sum(counts))
+    told = (
+        f"Histogram of the {x_title}s of {len(ordered)} units, "
+        f"{number(ordered[0])} to {number(ordered[-1])}, median {number(ordered[len(ordered) // 2])}."
+    )
+    return _bars(edges, counts, (edges[0], edges[-1]), x_title, y_title, told)
+
+
+def histogram_of_counts(
+    low: float,
+    high: float,
+    counts: Sequence[float],
+    x_title: str,
+    y_title: str,
+    marks: Sequence[tuple[float, str]] = (),
+) -> Histogram | None:
+    """A histogram of bins of equal width from ``low`` to ``high``; the axis reaches every mark.
+
+    None where there is nothing to show.
+    """
+    marks = [mark for mark in marks if math.isfinite(mark[0])]
+    if not counts or not high > low or max(counts) <= 0:
+        return None
+    edges = [low + (high - low) * index / len(counts) for index in range(len(counts) + 1)]
+    ends = min([low, *(v for v, _ in marks)]), max([high, *(v for v, _ in marks)])
+    told = f"Histogram: {number(sum(counts))} between {number(low)} and {number(high)}. "
+    told += " ".join(f"{text}: {number(value)}." for value, text in marks)
+    made = _bars(edges, list(counts), ends, x_title, y_title, told.strip())
+    for value, text in marks:
+        made = made.marked(value, f"{text} {number(value)}")
+    return made
+
+
+def _bars(
+    edges: Sequence[float],
+    counts: Sequence[float],
+    ends: tuple[float, float],
+    x_title: str,
+    y_title: str,
+    summary: str,
+) -> Histogram:
     tallest = max(counts)
-    y_values = [value for value in nice_ticks(0, tallest, 4) if value == int(value)]
+    whole = all(count == int(count) for count in counts)
+    y_values = [value for value in nice_ticks(0, tallest, 4) if not whole or value == int(value)]
     top = max(y_values[-1], tallest)
-    low, high = edges[0], edges[-1]
+    low, high = ends
     bars = []
     for left, right, count in zip(edges, edges[1:], counts, strict=False):
-        x0, x1 = (_scale(edge, low, high, LEFT, WIDTH - RIGHT) for edge in (left, right))
-        y = _scale(count, 0, top, HEIGHT - BOTTOM, TOP)
         if count:
-            text = f"{number(left)} to {number(right)}: {count} {'unit' if count == 1 else 'units'}"
-            height = HEIGHT - BOTTOM - y
-            bars.append(Bar(round(x0 + 0.5, 2), round(y, 2), round(x1 - x0 - 1, 2), round(height, 2), text))
+            x0, x1 = (_scale(edge, low, high, LEFT, WIDTH - RIGHT) for edge in (left, right))
+            y = _scale(count, 0, top, HEIGHT - BOTTOM, TOP)
+            text = f"{number(left)} to {number(right)}: {number(count)}"
+            text += f" {y_title[:-1] if count == 1 and y_title.endswith('s') else y_title}"
+            gap = min(1.0, 0.2 * (x1 - x0))
+            x, width, height = x0 + gap / 2, x1 - x0 - gap, HEIGHT - BOTTOM - y
+            bars.append(Bar(round(x, 1), round(y, 1), round(width, 1), round(height, 1), text, left, right))
     return Histogram(
+        x_title=x_title,
+        y_title=y_title,
         x_ticks=tuple(
             Tick(round(_scale(v, low, high, LEFT, WIDTH - RIGHT), 2), number(v))
             for v in nice_ticks(low, high, 7)
@@ -140,8 +237,7 @@ def histogram(values: Sequence[float]) -> Histogram | None:
         bars=tuple(bars),
         low=low,
         high=high,
-        summary=f"Histogram of the best activations of {len(ordered)} units, "
-        f"{number(ordered[0])} to {number(ordered[-1])}, median {number(ordered[len(ordered) // 2])}.",
+        summary=summary,
     )
 
 

@@ -1,4 +1,4 @@
-"""The site's machine-readable files: JSON per unit and per layer, and the scripts that carry data.
+"""The site's machine-readable files: JSON per unit, layer and atlas, and the scripts that carry data.
 
 Scripts, because a page opened from a folder may not fetch JSON.
 """
@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pipeline.site.columns import LayerNumbers
 from pipeline.site.gallery import Gallery, Unit
-from pipeline.site.model import Atlas, Result
+from pipeline.site.model import Atlas, Layer, Result
 from pipeline.site.paths import image_name, layer_folder
 from pipeline.site.pictures import shows_crop
+from pipeline.site.sprites import grid_for
 
 
 def to_json(value: object) -> bytes:
-    """JSON, ASCII; numbers that are not finite become null."""
-    text = json.dumps(_finite(value), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    """JSON, ASCII; numbers that are not finite become null, others are given with nine digits."""
+    text = json.dumps(_plain(value, 9), ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.encode("ascii") + b"\n"
 
 
@@ -28,8 +30,8 @@ def to_script(name: str, value: object) -> bytes:
     return f"window.{name} = ".encode() + to_json(value).rstrip() + b";\n"
 
 
-def atlas_facts(atlas: Atlas, galleries: Sequence[Gallery]) -> dict[str, Any]:
-    """``atlas.json``: what there is and where; nothing of the run."""
+def atlas_facts(atlas: Atlas, galleries: Sequence[Gallery], versions: Sequence[str]) -> dict[str, Any]:
+    """``atlas.json``: what there is and where; nothing of the run. ``version`` tells which layers changed."""
     return {
         "name": atlas.name,
         "title": atlas.title,
@@ -42,15 +44,17 @@ def atlas_facts(atlas: Atlas, galleries: Sequence[Gallery]) -> dict[str, Any]:
                 "num_units": gallery.layer.num_units,
                 "num_shown": len(gallery.units),
                 "num_dead": gallery.num_dead,
+                "version": version,
             }
-            for gallery in galleries
+            for gallery, version in zip(galleries, versions, strict=True)
         ],
+        "studies": [{"name": study.name, "title": study.title, "summary": study.summary} for study in atlas.studies],
     }
 
 
-def layer_facts(gallery: Gallery) -> dict[str, Any]:
-    """``layer.json``: the recipe and the list of units."""
-    layer = gallery.layer
+def layer_facts(numbers: LayerNumbers) -> dict[str, Any]:
+    """``layer.json``: the recipe, what the columns mean, and every unit with its numbers."""
+    gallery, layer = numbers.gallery, numbers.gallery.layer
     return {
         "name": layer.name,
         "title": layer.title,
@@ -61,16 +65,51 @@ def layer_facts(gallery: Gallery) -> dict[str, Any]:
         "image_px": layer.image_px,
         "recipe_key": layer.recipe_key,
         "recipe": layer.recipe,
-        "units": [
-            {"unit": unit.unit, "label": unit.label or None, "activation": unit.best.activation if unit.best else None}
-            for unit in gallery.units
-        ],
+        "columns": [asdict(column) for column in numbers.columns],
+        "units": [{"unit": unit.unit, "label": unit.label or None, **numbers.values(unit)} for unit in gallery.units],
     }
 
 
-def unit_facts(gallery: Gallery, unit: Unit) -> dict[str, Any]:
+def layer_script(numbers: LayerNumbers) -> bytes:
+    """``data.js``: what the scripts need to sort, filter, preview and compare the units of a layer."""
+    gallery, layer = numbers.gallery, numbers.gallery.layer
+    values = [numbers.values(unit) for unit in gallery.units]
+    seeds = [[r.seed for r in unit.results if r.status == "done"] for unit in gallery.units]
+    usual = max(map(sorted, seeds), key=len, default=[])
+    facts = {
+        "name": layer.name,
+        "title": layer.title or layer.name,
+        "crop": shows_crop(layer),
+        "columns_in_sprite": grid_for(len(gallery.units)).columns,
+        "units": _ranges([unit.unit for unit in gallery.units]),
+        "best": _best(gallery),
+        "seeds": usual,
+        "other_seeds": {
+            str(unit.unit): found for unit, found in zip(gallery.units, seeds, strict=True) if sorted(found) != usual
+        },
+        "pre": [unit.unit for unit in gallery.units if unit.pre_activation],
+        "labels": {str(unit.unit): unit.label for unit in gallery.units if unit.label},
+        "columns": [
+            {
+                "key": column.key,
+                "title": column.title,
+                "description": column.description,
+                "form": column.form,
+                "sort": column.sort,
+                "values": [_plain(row[column.key], 5) for row in values],
+            }
+            for column in numbers.columns
+        ],
+    }
+    body = json.dumps(facts, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
+    folder = json.dumps(layer_folder(layer.name))
+    return f"(window.NEURON_ATLAS_LAYERS ??= {{}})[{folder}] = {body};\n".encode("ascii")
+
+
+def unit_facts(numbers: LayerNumbers, unit: Unit) -> dict[str, Any]:
     """``UNIT.json``: every number of a unit."""
-    layer, standing = gallery.layer, gallery.standing(unit)
+    gallery, layer = numbers.gallery, numbers.gallery.layer
+    standing = gallery.standing(unit)
     return {
         "layer": layer.name,
         "unit": unit.unit,
@@ -79,34 +118,34 @@ def unit_facts(gallery: Gallery, unit: Unit) -> dict[str, Any]:
         "receptive_field": asdict(layer.receptive_field),
         "image_px": layer.image_px,
         "recipe_key": layer.recipe_key,
-        "percentile": standing.percentile if standing else None,
-        "results": [_result_facts(gallery, result) for result in unit.results],
+        "percentile_in_layer": standing.percentile if standing else None,
+        "values": numbers.values(unit),
+        "change": asdict(numbers.changes[unit.unit]) if unit.unit in numbers.changes else None,
+        "results": [_result_facts(layer, result) for result in unit.results],
+        "studies": {
+            said.study.name: {"values": dict(said.panel.values), "by_seed": dict(said.panel.by_seed)}
+            for said in numbers.of_unit(unit)
+        },
     }
 
 
 def search_data(galleries: Sequence[Gallery]) -> list[dict[str, Any]]:
-    """One entry per layer; ``units`` as ranges [start, end), ``seeds`` where the best seed is not ``seed``."""
-    entries = []
-    for gallery in galleries:
-        best = {unit.unit: unit.best.seed for unit in gallery.units if unit.best}
-        usual = min(best.values(), default=0)
-        entries.append(
-            {
-                "name": gallery.layer.name,
-                "title": gallery.layer.title,
-                "folder": layer_folder(gallery.layer.name),
-                "crop": shows_crop(gallery.layer),
-                "units": _ranges([unit.unit for unit in gallery.units]),
-                "dead": [unit.unit for unit in gallery.units if not unit.best],
-                "seed": usual,
-                "seeds": {str(unit): seed for unit, seed in best.items() if seed != usual},
-                "labels": {str(unit.unit): unit.label for unit in gallery.units if unit.label},
-            }
-        )
-    return entries
+    """One entry per layer: ``units`` as ranges [start, end), and for each of them the seed shown, -1 where dead."""
+    return [
+        {
+            "name": gallery.layer.name,
+            "title": gallery.layer.title or gallery.layer.name,
+            "folder": layer_folder(gallery.layer.name),
+            "crop": shows_crop(gallery.layer),
+            "units": _ranges([unit.unit for unit in gallery.units]),
+            "best": _best(gallery),
+            "labels": {str(unit.unit): unit.label for unit in gallery.units if unit.label},
+        }
+        for gallery in galleries
+    ]
 
 
-def _result_facts(gallery: Gallery, result: Result) -> dict[str, Any]:
+def _result_facts(layer: Layer, result: Result) -> dict[str, Any]:
     shown = result.status == "done"
     return {
         "seed": result.seed,
@@ -114,13 +153,17 @@ def _result_facts(gallery: Gallery, result: Result) -> dict[str, Any]:
         "activation": result.activation,
         "steps": result.steps,
         "target": result.target,
-        "curve": list(result.curve),
+        "curve": result.curve.tolist(),
         "image": image_name(result.unit, result.seed) if shown else None,
-        "crop": image_name(result.unit, result.seed, crop=True) if shown and shows_crop(gallery.layer) else None,
+        "crop": image_name(result.unit, result.seed, crop=True) if shown and shows_crop(layer) else None,
     }
 
 
-def _ranges(units: Sequence[int]) -> list[list[int]]:
+def _best(gallery: Gallery) -> list[int]:
+    return [unit.best.seed if unit.best else -1 for unit in gallery.units]
+
+
+def _ranges(units: Iterable[int]) -> list[list[int]]:
     ranges: list[list[int]] = []
     for unit in units:
         if ranges and ranges[-1][1] == unit:
@@ -130,11 +173,11 @@ def _ranges(units: Sequence[int]) -> list[list[int]]:
     return ranges
 
 
-def _finite(value: object) -> object:
+def _plain(value: object, digits: int) -> object:
     if isinstance(value, float):
-        return float(f"{value:.9g}") if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {str(key): _finite(part) for key, part in value.items()}
+        return {str(key): _plain(part, digits) for key, part in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(part) for part in value]
+        return [_plain(part, digits) for part in value]
     return value

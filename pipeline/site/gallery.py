@@ -43,6 +43,11 @@ class Unit:
         return self.best is not None and is_pre_activation(self.layer, self.best)
 
     @property
+    def mixed_targets(self) -> bool:
+        """Whether live seeds maximised different tensors, so that their activations cannot be compared."""
+        return len({result.target for result in self.results if result.status == "done"}) > 1
+
+    @property
     def short_label(self) -> str:
         """The first of several names separated by commas."""
         return self.label.partition(",")[0].strip()

@@ -2,13 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from export.manifest import Box
+from pipeline.site.changes import Changes
+from pipeline.site.panels import StudyResult
+
+
+class Pictures(Protocol):
+    """Where the pictures of a layer come from. They are read in parts, so that an atlas may be larger than memory."""
+
+    def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
+        """(unit, seed, PNG) of every live result of these units; called from several threads at once."""
+        ...
 
 
 @dataclass(frozen=True)
+class HeldPictures:
+    """Pictures in memory, by (unit, seed)."""
+
+    images: Mapping[tuple[int, int], bytes]
+
+    def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
+        wanted = set(units)
+        return [(*key, image) for key, image in self.images.items() if key[0] in wanted]
+
+
+@dataclass(frozen=True, eq=False)
 class Result:
     """What came of maximising one unit from one start code.
 
@@ -19,8 +44,7 @@ class Result:
         activation: the best, of ``target``; possibly -inf where dead.
         steps: steps done.
         target: the tensor that was maximised: the layer, or its pre-activation where the layer gave no gradient.
-        curve: activations, evenly spaced over ``steps``; the last one belongs to the last step.
-        image: PNG of the generator's whole image, RGB.
+        curve: float32, activations, evenly spaced over ``steps``; the last one belongs to the last step.
     """
 
     unit: int
@@ -29,8 +53,7 @@ class Result:
     activation: float
     steps: int
     target: str
-    curve: tuple[float, ...]
-    image: bytes
+    curve: npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -49,6 +72,9 @@ class Layer:
         recipe: everything that determined the first seed's results.
         labels: names of units that have one.
         results: several seeds per unit possible; any order.
+        pictures: PNGs of the generator's whole image, RGB, (image_px, image_px), one per live result.
+        version: changes whenever a result or a picture does; a layer of the version that is published is not
+            rendered again. Empty: always rendered.
     """
 
     name: str
@@ -62,6 +88,8 @@ class Layer:
     recipe: dict[str, Any]
     labels: dict[int, str]
     results: tuple[Result, ...]
+    pictures: Pictures
+    version: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,6 +104,8 @@ class Atlas:
         layers: early to late.
         run: facts of the run that published it (date, runtime, duration_s, ...); the only thing that may differ
             between two publications of equal results.
+        studies: what was found out about the units; none is fine.
+        changes: since the publication before; None where there was none.
     """
 
     name: str
@@ -84,3 +114,5 @@ class Atlas:
     generator: dict[str, Any]
     layers: tuple[Layer, ...]
     run: dict[str, Any]
+    studies: tuple[StudyResult, ...] = ()
+    changes: Changes | None = None

@@ -38,7 +38,7 @@ def layer_folder(layer: str) -> str:
 
 def image_name(unit: int, seed: int, *, crop: bool = False) -> str:
     """An image, relative to its layer's folder; ``crop``: what the unit sees of it."""
-    return f"img/{unit}-s{seed}{'-rf' if crop else ''}.png"
+    return f"img/{unit}-s{seed}{'-rf' if crop else ''}.webp"
 
 
 def _escape(character: str) -> str:

@@ -8,27 +8,30 @@ from PIL import Image, UnidentifiedImageError
 
 from export.errors import AtlasError
 from export.manifest import Box
-from pipeline.site.model import Layer, Result
+from pipeline.site.model import Layer
 
-CROP_PX = 96
+CROP_PX = 128
 """Longer side of a receptive-field crop in the site."""
+
+QUALITY, EFFORT = 86, 0
+"""Of WebP, for single pictures. The lossless ones are in the store and in what ``neuron-atlas pack`` writes."""
 
 SMALL = 0.5
 """A receptive field at most this share of the image's side is shown enlarged, as a crop."""
 
 
-def decode(layer: Layer, result: Result) -> Image.Image:
-    """The whole image of a result, RGB.
+def decode(layer: Layer, unit: int, seed: int, image: bytes) -> Image.Image:
+    """A whole image, RGB.
 
     Raises:
         AtlasError: it is not a PNG.
     """
     try:
-        with Image.open(io.BytesIO(result.image), formats=["PNG"]) as image:
-            return image.convert("RGB")
+        with Image.open(io.BytesIO(image), formats=["PNG"]) as opened:
+            return opened.convert("RGB")
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
         raise AtlasError(
-            f"the image of unit {result.unit}, seed {result.seed} of layer {layer.name} is not a PNG; "
+            f"the image of unit {unit}, seed {seed} of layer {layer.name} is not a PNG; "
             "remove its shard from the store and build again"
         ) from error
 
@@ -67,14 +70,16 @@ def crop(layer: Layer, image: Image.Image, longer_px: int = CROP_PX) -> Image.Im
     return part.resize(crop_size(layer, longer_px), Image.Resampling.BICUBIC)
 
 
-def gallery_picture(layer: Layer, result: Result, longer_px: int) -> Image.Image:
-    """What galleries show of a result: the crop where the units see little, else the whole image."""
-    image = decode(layer, result)
-    if shows_crop(layer):
-        return crop(layer, image, longer_px)
-    scale = longer_px / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return image.resize(size, Image.Resampling.LANCZOS)
+def gallery_picture(layer: Layer, image: Image.Image) -> Image.Image:
+    """What galleries show: the crop where the units see little, else the whole image."""
+    return crop(layer, image) if shows_crop(layer) else image
+
+
+def to_webp(image: Image.Image, quality: int = QUALITY, effort: int = EFFORT) -> bytes:
+    """WebP bytes, equal for equal images under one version of Pillow."""
+    sink = io.BytesIO()
+    image.save(sink, "WEBP", quality=quality, method=effort)
+    return sink.getvalue()
 
 
 def to_png(image: Image.Image) -> bytes:

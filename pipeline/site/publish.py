@@ -1,29 +1,46 @@
-"""Writing a site: built beside its place under a temporary name, then switched in."""
+"""Writing a site: what changed is rendered, the rest taken over from the site before."""
 
 from __future__ import annotations
 
-import glob
+import filecmp
+import os
 import shutil
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-
-from export.errors import InputError, StoreError
-from pipeline.site import charts, data, pages
+from export.errors import InputError
+from pipeline.site import data, pages
+from pipeline.site.columns import layer_numbers
 from pipeline.site.gallery import Gallery, make_gallery
+from pipeline.site.incremental import MARKER, layer_version, link_or_copy, published_versions, take_over
+from pipeline.site.layers import write_layer, write_new
 from pipeline.site.model import Atlas
-from pipeline.site.paths import image_name, layer_folder
-from pipeline.site.pictures import crop, decode, shows_crop, to_png
-from pipeline.site.sheet import contact_sheet, default_layout
-from pipeline.temporary import is_leftover, temporary_name
+from pipeline.site.pages import LayerPage
+from pipeline.site.panel_views import Known, study_folder
+from pipeline.site.panels import StudyResult
+from pipeline.site.paths import layer_folder
+from pipeline.site.render import HERE, Render, make_renderer
+from pipeline.site.replacing import replacing
 
-HERE = Path(__file__).parent
-MARKER = "atlas.json"
-"""File by which a folder is known to be a site, and therefore to be ours to replace."""
+STUDY_FILES = (".svg", ".png", ".jpg", ".jpeg", ".webp")
+"""Files of a study that are published."""
+
+
+@dataclass(frozen=True)
+class SiteReport:
+    """What writing a site did.
+
+    Attributes:
+        index: the page to open.
+        rendered: names of the layers whose files were made.
+        kept: names of those taken over from the site before.
+    """
+
+    index: Path
+    rendered: tuple[str, ...]
+    kept: tuple[str, ...]
 
 
 def publish(atlas: Atlas, out: Path) -> Path:
@@ -31,131 +48,97 @@ def publish(atlas: Atlas, out: Path) -> Path:
 
     Args:
         atlas: what to show.
-        out: folder of the site; a site that is there is replaced as a whole, once the new one is complete.
+        out: folder of the site; a site that is there is replaced as a whole, once the new one is complete. Layers
+            that did not change keep their files.
 
     Returns:
         The page to open.
 
     Raises:
         InputError: two layers have one name, or a (unit, seed) of a layer comes twice.
-        StoreError: the folder cannot be written, or holds something else than a site.
-        AtlasError: an image is not a PNG.
+        StoreError: the folder cannot be written, or holds something else than a site; or a study cannot be read.
+        AtlasError: an image is not a PNG, or is missing.
     """
-    _check(atlas)
-    with _replacing(out) as folder:
-        _write_site(atlas, folder)
+    check(atlas)
+    with replacing(out) as folder:
+        write_site(atlas, folder, out)
     return out / "index.html"
 
 
-def _write_site(atlas: Atlas, folder: Path) -> None:
+def write_site(atlas: Atlas, folder: Path, previous: Path | None = None) -> SiteReport:
+    """Write a site into an empty folder; whoever calls this switches it in.
+
+    Args:
+        atlas: what to show.
+        folder: empty.
+        previous: a site whose unchanged layers are taken over by hard links (copies where there are none); it stays
+            as it is. None, or a folder without a site: everything is rendered.
+
+    Raises:
+        InputError, StoreError, AtlasError, OSError: see :func:`publish`.
+    """
+    check(atlas)
     galleries = [make_gallery(layer) for layer in atlas.layers]
-    render = _renderer()
+    known, render = Known(galleries), make_renderer()
     shutil.copytree(HERE / "static", folder / "static", ignore=shutil.ignore_patterns("__pycache__"))
-    for index, gallery in enumerate(galleries):
-        _write_layer(atlas, galleries, index, folder / layer_folder(gallery.layer.name), render)
-    _write(folder / "search.js", data.to_script("NEURON_ATLAS_SEARCH", data.search_data(galleries)))
-    _write(folder / "run.js", data.to_script("NEURON_ATLAS_RUN", atlas.run))
-    _write(folder / MARKER, data.to_json(data.atlas_facts(atlas, galleries)))
-    _write(folder / "index.html", render("home.html", pages.home(atlas, galleries)))
-
-
-def _write_layer(
-    atlas: Atlas,
-    galleries: Sequence[Gallery],
-    index: int,
-    folder: Path,
-    render: Callable[[str, dict[str, Any]], bytes],
-) -> None:
-    gallery = galleries[index]
-    folder.mkdir(parents=True)
-    _write_images(gallery, folder)
-    if gallery.units:
-        sheet = contact_sheet(gallery.layer, *default_layout(len(gallery.units)))
-        _write(folder / "sheet.png", to_png(sheet))
-    _write(folder / "layer.json", data.to_json(data.layer_facts(gallery)))
-    page = pages.layer(atlas, galleries, index, has_sheet=bool(gallery.units))
-    _write(folder / "index.html", render("layer.html", page))
-    histograms: dict[bool, charts.Histogram | None] = {}
-    for number, unit in enumerate(gallery.units):
-        if unit.pre_activation not in histograms:
-            histograms[unit.pre_activation] = charts.histogram(gallery.compared(unit))
-        page = pages.unit(atlas, gallery, number, histograms[unit.pre_activation])
-        _write(folder / f"{unit.unit}.html", render("unit.html", page))
-        _write(folder / f"{unit.unit}.json", data.to_json(data.unit_facts(gallery, unit)))
-
-
-def _write_images(gallery: Gallery, folder: Path) -> None:
-    (folder / "img").mkdir()
-    for unit in gallery.units:
-        for result in unit.results:
-            if result.status == "dead":
-                continue
-            image = decode(gallery.layer, result)
-            _write(folder / image_name(result.unit, result.seed), result.image)
-            if shows_crop(gallery.layer):
-                part = to_png(crop(gallery.layer, image))
-                _write(folder / image_name(result.unit, result.seed, crop=True), part)
-
-
-def _renderer() -> Callable[[str, dict[str, Any]], bytes]:
-    environment = Environment(
-        loader=FileSystemLoader(HERE / "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
+    versions = _write_layers(atlas, galleries, known, folder, previous, render)
+    for study in atlas.studies:
+        _copy_study(study, folder / study_folder(study.name), previous)
+    write_new(folder / "search.js", data.to_script("NEURON_ATLAS_SEARCH", data.search_data(galleries)))
+    write_new(folder / "run.js", data.to_script("NEURON_ATLAS_RUN", atlas.run))
+    write_new(folder / "index.html", render("home.html", pages.home(atlas, galleries, known)))
+    write_new(folder / "compare.html", render("compare.html", pages.compare(atlas)))
+    if any(study.findings for study in atlas.studies):
+        write_new(folder / "findings.html", render("findings.html", pages.findings(atlas, known)))
+    names = [gallery.layer.name for gallery in galleries]
+    facts = data.atlas_facts(atlas, galleries, [version for version, _ in versions])
+    write_new(folder / MARKER, data.to_json(facts))
+    return SiteReport(
+        folder / "index.html",
+        rendered=tuple(name for name, (_, made) in zip(names, versions, strict=True) if made),
+        kept=tuple(name for name, (_, made) in zip(names, versions, strict=True) if not made),
     )
-    environment.filters["number"] = charts.number
-    environment.filters["measured"] = charts.measured
-    frame = ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")
-    environment.globals["chart"] = {name: getattr(charts, name) for name in frame}
-    return lambda template, context: environment.get_template(template).render(context).encode("utf-8", "replace")
 
 
-@contextmanager
-def _replacing(out: Path) -> Iterator[Path]:
-    """A new folder that takes the place of ``out`` if all goes well, and vanishes if not."""
-    out = out.resolve()
-    building, old = (out.with_name(temporary_name(out.name)) for _ in range(2))
-    try:
-        _check_replaceable(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(out)
-        building.mkdir()
-        yield building
-        if out.exists():
-            out.rename(old)
-        try:
-            building.rename(out)
-        except OSError:
-            if old.exists():
-                old.rename(out)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    except OSError as error:
-        raise StoreError(
-            f"the site cannot be written to {out} ({error.strerror or error}); free the folder or choose another"
-        ) from error
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+def _write_layers(
+    atlas: Atlas, galleries: Sequence[Gallery], known: Known, folder: Path, previous: Path | None, render: Render
+) -> list[tuple[str, bool]]:
+    """Per layer its version and whether it was rendered."""
+    published = published_versions(previous)
+    shell = pages.Shell.of(atlas)
+    done = []
+    with ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="pictures") as pool:
+        for index, gallery in enumerate(galleries):
+            numbers = layer_numbers(gallery, atlas.studies, atlas.changes)
+            around = pages.neighbour(galleries, index - 1), pages.neighbour(galleries, index + 1)
+            page = LayerPage(shell, numbers, *around, known)
+            place, version = layer_folder(gallery.layer.name), layer_version(page)
+            kept = bool(version) and published.get(place) == version and previous is not None
+            if kept and previous is not None:
+                take_over(previous / place, folder / place)
+            else:
+                write_layer(page, folder / place, render, pool)
+            done.append((version, not kept))
+    return done
 
 
-def _check_replaceable(out: Path) -> None:
-    if out.exists() and not out.is_dir():
-        raise StoreError(f"{out} is not a folder; choose another place for the site")
-    if out.exists() and any(out.iterdir()) and not (out / MARKER).is_file():
-        raise StoreError(f"{out} holds something else than a site; choose another folder, or empty it first")
+def _copy_study(study: StudyResult, target: Path, previous: Path | None) -> None:
+    if study.folder is None:
+        return
+    source = Path(study.folder)
+    for file in sorted(path for path in source.rglob("*") if path.suffix.lower() in STUDY_FILES and path.is_file()):
+        place = file.relative_to(source)
+        (target / place).parent.mkdir(parents=True, exist_ok=True)
+        before = previous / study_folder(study.name) / place if previous else file
+        same = previous is not None and before.is_file() and filecmp.cmp(file, before, shallow=False)
+        if same:
+            link_or_copy(before, target / place)
+        else:
+            shutil.copyfile(file, target / place)
 
 
-def _remove_leftovers(out: Path) -> None:
-    """Folders that a killed process left beside the site."""
-    for path in out.parent.glob(f".{glob.escape(out.name)}.*"):
-        if path.is_dir() and is_leftover(path.name, time.time() - path.stat().st_mtime):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _check(atlas: Atlas) -> None:
+def check(atlas: Atlas) -> None:
+    """Raises InputError if two layers have one name, or a (unit, seed) of a layer comes twice."""
     seen: set[str] = set()
     for layer in atlas.layers:
         if layer.name in seen:
@@ -164,7 +147,3 @@ def _check(atlas: Atlas) -> None:
         keys = [(result.unit, result.seed) for result in layer.results]
         if len(set(keys)) < len(keys):
             raise InputError(f"layer {layer.name!r} has two results for one unit and seed; give one of each")
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from PIL import Image, ImageDraw, ImageFont
 
 from export.errors import InputError
 from pipeline.site.gallery import Unit, make_gallery
 from pipeline.site.model import Layer
-from pipeline.site.pictures import gallery_picture
+from pipeline.site.pictures import decode, gallery_picture
 
 MIN_CELL_PX = 16
 GROUND, TOMB, INK, FAINT = "#ffffff", "#e4e4e0", "#1b1e23", "#5d6570"
@@ -42,37 +43,49 @@ def contact_sheet(layer: Layer, columns: int, cell_px: int) -> Image.Image:
     num_rows = math.ceil(len(units) / columns)
     sheet = Image.new("RGB", (columns * width + gap, num_rows * height + gap), GROUND)
     draw = ImageDraw.Draw(sheet)
+    pictures = _pictures(layer, units)
     for index, unit in enumerate(units):
         row, column = divmod(index, columns)
         left, top = gap + column * width, gap + row * height
-        _draw_picture(sheet, draw, unit, (left, top), cell_px, font)
+        _draw_picture(sheet, draw, pictures.get(unit.unit), (left, top), cell_px, font)
         text = _fitting(f"{unit.unit} {unit.short_label}".strip(), cell_px, font)
         draw.text((left, top + cell_px + caption_px // 8), text, INK, font)
     return sheet
 
 
 def default_layout(num_units: int) -> tuple[int, int]:
-    """(columns, cell_px) of a layer's sheet in the site: near square, smaller cells for more units."""
+    """(columns, cell_px): near square, smaller cells for more units."""
     cell_px = 128 if num_units <= 64 else 96 if num_units <= 256 else 64
     return max(1, math.ceil(math.sqrt(num_units))), cell_px
+
+
+def _pictures(layer: Layer, units: Sequence[Unit]) -> dict[int, Image.Image]:
+    best = {(unit.unit, unit.best.seed) for unit in units if unit.best}
+    return {
+        number: gallery_picture(layer, decode(layer, number, seed, content))
+        for number, seed, content in layer.pictures.read([unit.unit for unit in units])
+        if (number, seed) in best
+    }
 
 
 def _draw_picture(
     sheet: Image.Image,
     draw: ImageDraw.ImageDraw,
-    unit: Unit,
+    picture: Image.Image | None,
     corner: tuple[int, int],
     cell_px: int,
     font: ImageFont.FreeTypeFont | ImageFont.ImageFont,
 ) -> None:
     left, top = corner
-    if unit.best is None:
+    if picture is None:
         draw.rectangle((left, top, left + cell_px - 1, top + cell_px - 1), TOMB)
         x = left + (cell_px - font.getbbox("dead")[2]) / 2
         draw.text((x, top + (cell_px - _line_height(font)) / 2), "dead", FAINT, font)
         return
-    picture = gallery_picture(unit.layer, unit.best, cell_px)
-    sheet.paste(picture, (left + (cell_px - picture.width) // 2, top + (cell_px - picture.height) // 2))
+    scale = cell_px / max(picture.size)
+    size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+    picture = picture.resize(size, Image.Resampling.LANCZOS)
+    sheet.paste(picture, (left + (cell_px - size[0]) // 2, top + (cell_px - size[1]) // 2))
 
 
 def _fitting(text: str, width: int, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:

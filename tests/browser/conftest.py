@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -65,13 +66,19 @@ def open_page(browser: Browser, site: Path) -> Iterator[Open]:
         page.on("requestfailed", lambda request: complaints.extend(_failures(request)))
         page.on("request", lambda request: complaints.extend(_elsewhere(request)))
         page.on("dialog", dismiss)
-        page.goto((site / name).as_uri() if "://" not in name else name)
+        page.goto(url_of(site, name) if "://" not in name else name)
         return page
 
     yield opened
     for context in contexts:
         context.close()
     assert complaints == []
+
+
+def url_of(site: Path, name: str) -> str:
+    """Address of a page; what comes after its file name (``?``, ``#``) stays as it is."""
+    path, rest = re.fullmatch(r"([^?#]*)(.*)", name).groups()  # type: ignore[union-attr]
+    return (site / path).as_uri() + rest
 
 
 def _failures(request: Request) -> list[str]:

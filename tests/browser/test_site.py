@@ -9,14 +9,25 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.site.paths import safe_name
+from tests.browser.conftest import url_of
 from tests.pipeline.site.samples import EVIL, ODD_NAMES
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from tests.browser.conftest import Open
 
 pytestmark = pytest.mark.browser
 
-PAGES = ["index.html", "layer/fc/index.html", "layer/fc/1.html", "layer/fc/2.html", "layer/fc/3.html"]
+PAGES = [
+    "index.html",
+    "compare.html",
+    "compare.html#layer/fc/1,layer/stem/0",
+    "layer/fc/index.html",
+    "layer/fc/1.html",
+    "layer/fc/2.html",
+    "layer/fc/3.html",
+]
 PAGES += ["layer/stem/index.html", "layer/stem/0.html", "layer/empty/index.html"]
 PAGES += [f"layer/{safe_name(name)}/0.html" for name in ODD_NAMES]
 
@@ -25,7 +36,7 @@ PAGES += [f"layer/{safe_name(name)}/0.html" for name in ODD_NAMES]
 def test_every_page_opens_without_a_complaint_and_shows_its_pictures(site: Path, open_page: Open, scheme: str) -> None:
     page = open_page("index.html", color_scheme=scheme)
     for name in PAGES:
-        page.goto((site / name).as_uri())
+        page.goto(url_of(site, name))
         page.evaluate("for (const image of document.images) image.loading = 'eager'")
         page.wait_for_function("[...document.images].every((image) => image.complete)")
         assert page.evaluate("[...document.images].filter((image) => !image.naturalWidth).length") == 0, name
@@ -36,7 +47,7 @@ def test_every_page_opens_without_a_complaint_and_shows_its_pictures(site: Path,
 def test_no_page_is_wider_than_the_screen(site: Path, open_page: Open, width: int) -> None:
     page = open_page("index.html", viewport={"width": width, "height": 700})
     for name in PAGES:
-        page.goto((site / name).as_uri())
+        page.goto(url_of(site, name))
         page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
         assert page.evaluate("document.documentElement.scrollWidth") <= width, name
 
@@ -45,11 +56,11 @@ def test_from_home_to_a_layer_to_a_unit_and_back(open_page: Open) -> None:
     page = open_page("index.html")
     page.get_by_role("link", name="Classes", exact=True).click()
     assert page.url.endswith("/layer/fc/index.html")
-    page.get_by_role("link", name="tench unit 1").click()
+    page.locator("#gallery").get_by_role("link", name="tench").click()
     assert page.url.endswith("/layer/fc/1.html")
     assert page.get_by_role("heading", level=1).inner_text() == "tench, Tinca tinca"
-    page.get_by_label("Breadcrumbs").get_by_role("link", name="A sample").click()
-    assert page.url.endswith("/index.html")
+    page.get_by_label("Breadcrumbs").get_by_role("link", name="Layers").click()
+    assert page.url.endswith("/index.html#layers")
 
 
 def test_attacks_stay_text(open_page: Open) -> None:
@@ -57,6 +68,7 @@ def test_attacks_stay_text(open_page: Open) -> None:
     assert page.get_by_role("heading", level=1).inner_text() == EVIL
     page = open_page("index.html")
     page.get_by_label("Find a unit").fill("alert")
+    page.locator("#hits a").first.wait_for()
     assert EVIL in page.locator("#hits").inner_text()
     assert EVIL in page.locator("#run").inner_text()
 
@@ -68,31 +80,89 @@ def test_facts_of_the_run_are_filled_in(open_page: Open) -> None:
     assert re.search(r"duration\s+1 min", text)
 
 
+ORDER = "[...document.querySelectorAll('#gallery > li')].map((i) => Number(/(\\d+).html/.exec(i.firstChild.href)[1]))"
+SHOWN = ORDER.replace("].map", "].filter((i) => i.checkVisibility()).map")
+
+
 def test_sorting(open_page: Open) -> None:
     page = open_page("layer/fc/index.html")
-    order = "[...document.querySelectorAll('#gallery > li')].map((item) => Number(item.dataset.unit))"
-    assert page.evaluate(order) == [0, 1, 2, 3, 4, 7]
-    page.get_by_label("Sort by").select_option("activation")
-    assert page.evaluate(order) == [1, 4, 0, 7, 3, 2]
-    page.get_by_label("Sort by").select_option("label")
-    assert page.evaluate(order) == [0, 3, 4, 1, 2, 7]
-    page.get_by_label("Sort by").select_option("index")
-    assert page.evaluate(order) == [0, 1, 2, 3, 4, 7]
+    assert page.evaluate(ORDER) == [0, 1, 2, 3, 4, 7]
+    page.get_by_label("Sort").select_option("activation")
+    assert page.evaluate(ORDER) == [1, 4, 0, 7, 3, 2]
+    page.get_by_role("button", name="Turn the order round").click()
+    assert page.evaluate(ORDER) == [7, 0, 4, 1, 3, 2]
+    page.get_by_role("button", name="Turn the order round").click()
+    page.get_by_label("Sort").select_option("label")
+    assert page.evaluate(ORDER) == [0, 3, 4, 1, 2, 7]
+    page.get_by_label("Sort").select_option("unit")
+    assert page.evaluate(ORDER) == [0, 1, 2, 3, 4, 7]
+
+
+def test_captions_follow_what_is_sorted_by(open_page: Open) -> None:
+    page = open_page("layer/fc/index.html")
+    tench = page.locator("#gallery").get_by_role("link", name="tench")
+    assert tench.inner_text().split() == ["tench", "9.000"]
+    page.get_by_label("Sort").select_option("spread")
+    assert tench.inner_text().split() == ["tench", "7.000"]
+    page.get_by_label("Sort").select_option("unit")
+    assert tench.inner_text().split() == ["tench", "9.000"]
 
 
 @pytest.mark.parametrize(
     ("text", "units"),
-    [("TENCH", [1]), ("dead", [2]), ("7", [7]), ("nothing like it", []), ("pre-act", [3]), ("", [0, 1, 2, 3, 4, 7])],
+    [("TENCH", [1]), ("7", [7]), ("nothing like it", []), ("", [0, 1, 2, 3, 4, 7])],
 )
-def test_filtering(open_page: Open, text: str, units: list[int]) -> None:
+def test_filtering_by_text(open_page: Open, text: str, units: list[int]) -> None:
     page = open_page("layer/fc/index.html")
     page.get_by_label("Filter").fill(text)
-    shown = page.evaluate(
-        "[...document.querySelectorAll('#gallery > li')].filter((item) => item.checkVisibility())"
-        ".map((item) => Number(item.dataset.unit))"
-    )
-    assert shown == units
+    assert page.evaluate(SHOWN) == units
     assert page.locator("#shown").inner_text() == ("6 shown" if len(units) == 6 else f"{len(units)} of 6 shown")
+
+
+@pytest.mark.parametrize(
+    ("which", "units"), [("dead", [2]), ("live", [0, 1, 3, 4, 7]), ("labelled", [0, 1, 3, 4]), ("pre", [3])]
+)
+def test_filtering_by_kind(open_page: Open, which: str, units: list[int]) -> None:
+    page = open_page(f"layer/fc/index.html?show={which}")
+    assert page.evaluate(SHOWN) == units
+    page.get_by_label("Show").select_option("all")
+    assert len(page.evaluate(SHOWN)) == 6
+
+
+def test_a_bar_of_the_histogram_narrows_the_gallery(open_page: Open) -> None:
+    page = open_page("layer/fc/index.html")
+    bar = page.locator("#spread rect[data-low]").last
+    low, high = (float(str(bar.get_attribute(f"data-{end}"))) for end in ("low", "high"))
+    bar.click()
+    assert page.evaluate(SHOWN) == [unit for unit, value in {0: 1, 1: 9, 4: 5, 7: -3}.items() if low <= value <= high]
+    page.get_by_role("button", name="activation").click()
+    assert len(page.evaluate(SHOWN)) == 6
+
+
+def test_arrows_move_among_the_units_and_enter_opens(open_page: Open) -> None:
+    page = open_page("layer/fc/index.html")
+    page.locator("#gallery a").first.focus()
+    focused = "document.activeElement.getAttribute('href')"
+    for key, unit in [("ArrowRight", 1), ("End", 7), ("ArrowLeft", 4), ("Home", 0)]:
+        page.keyboard.press(key)
+        assert page.evaluate(focused) == f"{unit}.html", key
+    assert page.evaluate("document.querySelectorAll('#gallery a[tabindex=\"0\"]').length") == 1
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("Enter")
+    page.wait_for_url("**/fc/1.html")
+
+
+def test_a_unit_pointed_at_is_shown_larger(open_page: Open) -> None:
+    page = open_page("layer/fc/index.html")
+    assert not page.locator("#preview").is_visible()
+    page.locator("#gallery").get_by_role("link", name="tench").hover()
+    page.locator("#preview").wait_for()
+    page.wait_for_function("document.querySelector('#preview img').naturalWidth")
+    assert page.locator("#preview img").get_attribute("src") == "img/1-s1.webp"
+    assert "activation 9" in page.locator("#preview").inner_text()
+    page.locator("h1").hover()
+    page.locator("#preview").wait_for(state="hidden")
 
 
 def test_keys_lead_through_units_and_up(open_page: Open) -> None:
@@ -102,27 +172,26 @@ def test_keys_lead_through_units_and_up(open_page: Open) -> None:
         ("ArrowRight", "/fc/7.html"),
         ("ArrowLeft", "/fc/4.html"),
         ("Escape", "/fc/index.html"),
-        ("ArrowLeft", "/empty/index.html"),
-        ("ArrowUp", "/site/index.html"),
+        ("[", "/empty/index.html"),
+        ("Escape", "/site/index.html#layers"),
     ]:
         page.keyboard.press(key)
         page.wait_for_url(f"**{end}")
-    page.goto(page.url.replace("index.html", "layer/fc/7.html"))
+    page.goto(page.url.replace("index.html#layers", "layer/fc/7.html"))
     page.keyboard.press("ArrowRight")
     page.wait_for_timeout(100)
     assert page.url.endswith("/fc/7.html")
+    page.keyboard.press("c")
+    page.wait_for_url("**/compare.html#layer/fc/7")
 
 
-def test_keys_leave_typing_and_scrolling_alone(open_page: Open) -> None:
-    page = open_page("layer/fc/index.html", viewport={"width": 360, "height": 300})
+def test_keys_leave_typing_alone(open_page: Open) -> None:
+    page = open_page("layer/fc/index.html")
     page.get_by_label("Filter").fill("ten")
-    page.get_by_label("Filter").press("ArrowLeft")
-    page.get_by_label("Filter").press("Escape")
+    for key in ("ArrowLeft", "c", "r", "[", "Escape"):
+        page.get_by_label("Filter").press(key)
     page.get_by_label("Filter").blur()
-    page.mouse.wheel(0, 200)
-    page.wait_for_function("scrollY > 50")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("Alt+ArrowUp")
+    page.keyboard.press("Alt+ArrowLeft")
     page.wait_for_timeout(100)
     assert page.url.endswith("/fc/index.html")
 
@@ -132,26 +201,69 @@ def test_keys_leave_typing_and_scrolling_alone(open_page: Open) -> None:
     [("tinca", "layer/fc/1.html", 1), ("stem 2", "layer/stem/2.html", 1), ("classes 7", "layer/fc/7.html", 1)],
 )
 def test_search(open_page: Open, query: str, first: str, count: int) -> None:
-    page = open_page("index.html")
+    page = open_page("layer/stem/index.html")
+    page.keyboard.press("/")
     page.get_by_label("Find a unit").fill(query)
     hits = page.locator("#hits a")
+    hits.first.wait_for()
     assert hits.count() == count
-    assert hits.first.get_attribute("href") == first
+    assert str(hits.first.get_attribute("href")).endswith(first)
     page.wait_for_function("[...document.querySelectorAll('#hits img')].every((image) => image.naturalWidth)")
-    hits.first.click()
-    assert page.url.endswith(first)
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/{first}")
+
+
+def test_hits_are_gone_through_by_arrows(open_page: Open) -> None:
+    page = open_page("index.html")
+    page.get_by_label("Find a unit").fill("classes")
+    page.locator("#hits a").first.wait_for()
+    for key, selected in [("ArrowDown", 1), ("ArrowDown", 2), ("ArrowUp", 1)]:
+        page.keyboard.press(key)
+        assert page.locator("#hits > li").nth(selected).get_attribute("aria-selected") == "true"
+    assert page.locator("[aria-selected=true]").count() == 1
+    page.keyboard.press("Escape")
+    assert not page.locator("#found").is_visible()
 
 
 def test_search_without_a_hit_says_what_to_try(open_page: Open) -> None:
     page = open_page("index.html")
     page.get_by_label("Find a unit").fill("zebra")
+    page.locator("#found").wait_for()
     assert page.locator("#hits a").count() == 0
-    assert "Nothing found" in page.locator("#found").inner_text()
+    assert "Nothing found" in page.locator("#count").inner_text()
+
+
+def test_units_are_compared_and_the_address_keeps_them(open_page: Open) -> None:
+    page = open_page("layer/fc/1.html")
+    page.get_by_role("link", name="Compare with others").click()
+    page.get_by_role("link", name="tench").wait_for()
+    page.get_by_label("Find a unit").fill("stem 2")
+    page.locator("#hits a").first.wait_for()
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="unit 2").wait_for()
+    assert page.url.endswith("compare.html#layer/fc/1,layer/stem/2")
+    rows = {row.split("\t")[0].strip(): row.split("\t")[1:] for row in page.locator("tbody tr").all_inner_texts()}
+    assert rows["activation"] == ["9.000", "3.000"]
+    page.wait_for_function("[...document.querySelectorAll('table img')].every((image) => image.naturalWidth)")
+    page.reload()
+    page.get_by_role("button", name="Remove unit 1 from the comparison").click()
+    page.wait_for_url("**/compare.html#layer/stem/2")
+    page.get_by_role("button", name="Start anew").click()
+    page.get_by_text("Nothing to compare yet").wait_for()
+
+
+@pytest.mark.parametrize("address", ["layer/fc/99", "layer/nothing/1"])
+def test_a_unit_that_is_gone_is_told_in_a_comparison(site: Path, browser: Browser, address: str) -> None:
+    page = browser.new_page()
+    page.goto(f"{site.as_uri()}/compare.html#{address},layer/../1,<b>")
+    page.get_by_text(f"{address} is not in this atlas").wait_for()
+    assert page.locator("thead th").count() == 1
+    page.close()
 
 
 def test_a_random_unit_is_a_live_one(open_page: Open) -> None:
     page = open_page("index.html")
-    page.get_by_role("button", name="Random unit").click()
+    page.keyboard.press("r")
     page.wait_for_url(re.compile(r"/layer/[^/]+/\d+\.html$"))
     assert page.locator("main img").count() > 0
 
@@ -164,8 +276,8 @@ def test_without_scripts_everything_is_there(open_page: Open) -> None:
     page.get_by_role("link", name="Classes", exact=True).click()
     assert not page.locator("#controls").is_visible()
     assert page.locator("#gallery > li").count() == 6
-    page.get_by_role("link", name="tench unit 1").click()
-    page.get_by_role("link", name="unit 2").click()
+    page.locator("#gallery").get_by_role("link", name="tench").click()
+    page.locator("a[rel=next]").click()
     assert page.url.endswith("/layer/fc/2.html")
     assert "dead: no gradient" in page.locator("main").inner_text()
 
@@ -173,7 +285,7 @@ def test_without_scripts_everything_is_there(open_page: Open) -> None:
 def test_links_can_be_reached_and_seen_by_keyboard(open_page: Open) -> None:
     page = open_page("layer/fc/index.html")
     page.keyboard.press("Tab")
-    assert page.evaluate("document.activeElement.textContent") == "Skip to the pictures"
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
     for _ in range(12):
         page.keyboard.press("Tab")
         style = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
@@ -217,7 +329,7 @@ CONTRAST = """(least) => {
 def test_texts_can_be_read(site: Path, open_page: Open, scheme: str) -> None:
     page = open_page("index.html", color_scheme=scheme)
     for name in ["index.html", "layer/fc/index.html", "layer/fc/1.html", "layer/fc/3.html"]:
-        page.goto((site / name).as_uri())
+        page.goto(url_of(site, name))
         page.evaluate("for (const details of document.querySelectorAll('details')) details.open = true")
         assert page.evaluate(CONTRAST, 4.5) == [], name
         assert page.evaluate(CONTRAST, 22) != [], "the measure itself does not work"

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from export.manifest import Box
-from pipeline.site.model import Atlas, Layer, Result
+from pipeline.site.model import Atlas, HeldPictures, Layer, Result
 
 SIDE = 16
 EVIL = "<script>alert(1)</script>"
@@ -33,17 +34,31 @@ def make_result(unit: int, seed: int = 0, activation: float | None = None, **cha
         "activation": value,
         "steps": 40,
         "target": "fc",
-        "curve": (0.25 * value, 0.5 * value, 0.75 * value, value),
-        "image": make_png(1000 * unit + seed),
+        "curve": np.array([0.25 * value, 0.5 * value, 0.75 * value, value], np.float32),
     }
     return Result(**{**fields, **changes})
 
 
+def image_of(unit: int, seed: int = 0) -> bytes:
+    """The picture that :func:`make_layer` gives a result."""
+    return make_png(1000 * unit + seed)
+
+
 def make_dead(unit: int, seed: int = 0, **changes: Any) -> Result:
-    return make_result(unit, seed, -math.inf, status="dead", steps=10, curve=(0.0, math.nan), **changes)
+    return make_result(
+        unit, seed, -math.inf, status="dead", steps=10, curve=np.array([0, math.nan], np.float32), **changes
+    )
 
 
-def make_layer(name: str = "fc", results: tuple[Result, ...] | None = None, **changes: Any) -> Layer:
+def make_layer(
+    name: str = "fc",
+    results: tuple[Result, ...] | None = None,
+    images: Mapping[tuple[int, int], bytes] | None = None,
+    **changes: Any,
+) -> Layer:
+    """A layer; ``images`` replaces those of its results."""
+    results = tuple(make_result(unit) for unit in range(4)) if results is None else results
+    held = {(r.unit, r.seed): image_of(r.unit, r.seed) for r in results if r.status == "done"}
     fields: dict[str, Any] = {
         "name": name,
         "title": name,
@@ -55,7 +70,8 @@ def make_layer(name: str = "fc", results: tuple[Result, ...] | None = None, **ch
         "recipe_key": "0123456789abcdef0123",
         "recipe": {"layer": name, "target": "fc", "seed": 0, "ascent": {"steps": 40, "lr": 0.12}},
         "labels": {},
-        "results": tuple(make_result(unit) for unit in range(4)) if results is None else results,
+        "results": results,
+        "pictures": HeldPictures({**held, **(images or {})}),
     }
     return Layer(**{**fields, **changes})
 

@@ -47,17 +47,17 @@ def test_equal_values_make_a_histogram() -> None:
 
 def test_nothing_finite_makes_no_chart() -> None:
     assert charts.histogram([math.nan]) is None
-    assert charts.trajectory([("seed 0", 10, (math.nan, -math.inf))]) is None
-    assert charts.trajectory([]) is None
+    assert charts.climb([("seed 0", 10, (math.nan, -math.inf))]) is None
+    assert charts.climb([]) is None
 
 
-def test_points_of_a_trajectory_are_evenly_spaced_and_end_at_the_last_step() -> None:
-    chart = charts.trajectory([("seed 0", 40, (1.0, 2.0, 4.0, 8.0)), ("seed 1", 20, (3.0, 3.0))])
+def test_points_of_a_climb_are_evenly_spaced_and_end_at_the_last_step() -> None:
+    chart = charts.climb([("seed 0", 40, (1.0, 2.0, 4.0, 8.0)), ("seed 1", 20, (3.0, 3.0))])
     assert chart is not None
     xs = [float(x) for x in re.findall(r"[ML]([\d.]+) ", chart.lines[0].path)][1:]
     width = charts.WIDTH - charts.RIGHT - charts.LEFT
-    assert xs == pytest.approx([charts.LEFT + width * part for part in (0.25, 0.5, 0.75, 1)], abs=0.01)
-    assert chart.lines[1].end[0] == pytest.approx(charts.LEFT + width / 2, abs=0.01)
+    assert xs == pytest.approx([charts.LEFT + width * part for part in (0.25, 0.5, 0.75, 1)], abs=0.06)
+    assert chart.lines[1].end[0] == pytest.approx(charts.LEFT + width / 2, abs=0.06)
     heights = [float(y) for y in re.findall(r"L[\d.]+ ([\d.]+)", chart.lines[0].path)]
     assert heights == sorted(heights, reverse=True)
 
@@ -74,3 +74,31 @@ def test_numbers_are_readable(value: float, text: str) -> None:
 )
 def test_measurements_keep_their_digits(value: float, text: str) -> None:
     assert charts.measured(value) == text
+
+
+def test_a_line_chart_joins_the_points_of_each_series_and_leaves_out_what_is_not_finite() -> None:
+    chart = charts.line_chart([("a", [0, 1, 2], [1.0, math.nan, 3.0]), ("b", [1], [2.0])], "x", "y")
+    assert chart is not None
+    assert [line.name for line in chart.lines] == ["a", "b"]
+    assert chart.lines[0].path.count("L") == 2
+    assert chart.lines[0].end == (charts.WIDTH - charts.RIGHT, pytest.approx(charts.TOP))
+    assert "a: 1 at 0 to 3 at 2" in chart.summary
+
+
+def test_counts_become_bars_and_the_axis_reaches_every_mark() -> None:
+    chart = charts.histogram_of_counts(0.0, 4.0, (1, 0, 3, 2), "activation", "images", [(16.0, "synthetic")])
+    assert chart is not None
+    assert [(bar.low, bar.high, bar.text) for bar in chart.bars] == [
+        (0.0, 1.0, "0 to 1: 1 image"),
+        (2.0, 3.0, "2 to 3: 3 images"),
+        (3.0, 4.0, "3 to 4: 2 images"),
+    ]
+    assert chart.high == 16
+    (mark,) = chart.marks
+    assert (mark.x, mark.anchor, mark.text) == (charts.WIDTH - charts.RIGHT, "end", "synthetic 16")
+    assert chart.path.count("M") == 3
+
+
+@pytest.mark.parametrize("counts", [(), (0, 0)])
+def test_no_counts_no_histogram(counts: tuple[float, ...]) -> None:
+    assert charts.histogram_of_counts(0.0, 1.0, counts, "x", "images") is None

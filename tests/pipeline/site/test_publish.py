@@ -1,18 +1,32 @@
 from __future__ import annotations
 
+import io
 import json
 import re
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from export.errors import AtlasError, InputError, StoreError
+from pipeline.site.model import HeldPictures
 from pipeline.site.paths import safe_name
 from pipeline.site.publish import publish
 from pipeline.temporary import temporary_name
-from tests.pipeline.site.samples import EVIL, ODD_NAMES, make_atlas, make_dead, make_layer, make_result, odd_atlas
+from tests.pipeline.site.samples import (
+    EVIL,
+    ODD_NAMES,
+    SIDE,
+    image_of,
+    make_atlas,
+    make_dead,
+    make_layer,
+    make_result,
+    odd_atlas,
+)
 
 VOID = {"meta", "link", "img", "br", "input"}
 
@@ -65,22 +79,25 @@ def test_there_is_a_page_per_layer_and_unit(site: Path, parsed: dict[str, Page])
     atlas = odd_atlas()
     expected = {"index.html"} | {f"layer/{safe_name(layer.name)}/index.html" for layer in atlas.layers}
     expected |= {f"layer/{safe_name(y.name)}/{r.unit}.html" for y in atlas.layers for r in y.results}
+    expected |= {"compare.html"}
     assert set(parsed) == expected
 
 
 def test_every_link_leads_to_a_file_and_none_leaves_the_folder(site: Path, parsed: dict[str, Page]) -> None:
     for name, page in parsed.items():
         for link in [*page.values("href"), *page.values("src")]:
-            if link.startswith("#"):
-                assert link[1:] in page.values("id")
-            elif link != "https://example.org/net":
-                target = ((site / name).parent / link).resolve()
-                assert target.is_file(), f"{name}: {link}"
-                assert target.is_relative_to(site.resolve())
+            if link == "https://example.org/net":
+                continue
+            path, _, fragment = link.partition("#")
+            target = ((site / name).parent / path).resolve() if path else (site / name).resolve()
+            assert target.is_file(), f"{name}: {link}"
+            assert target.is_relative_to(site.resolve())
+            if fragment and target.name != "compare.html":
+                assert fragment in parsed[str(target.relative_to(site.resolve()))].values("id"), f"{name}: {link}"
 
 
 def test_every_file_is_reached_from_the_home_page(site: Path, parsed: dict[str, Page]) -> None:
-    reached = {site / "run.js", site / "atlas.json"}
+    reached = {site / name for name in ("run.js", "atlas.json", "search.js")}
     todo = ["index.html"]
     while todo:
         name = todo.pop()
@@ -88,14 +105,13 @@ def test_every_file_is_reached_from_the_home_page(site: Path, parsed: dict[str, 
             continue
         reached.add(site / name)
         if name in parsed:
-            links = [*parsed[name].values("href"), *parsed[name].values("src")]
+            links = [link.partition("#")[0] for link in [*parsed[name].values("href"), *parsed[name].values("src")]]
             todo += [
                 str(((site / name).parent / link).resolve().relative_to(site.resolve()))
                 for link in links
-                if not link.startswith(("#", "https:"))
+                if link and not link.startswith("https:")
             ]
-    whole_images = {path for path in site.rglob("img/*.png") if "-s" in path.name}
-    assert {path for path in site.rglob("*") if path.is_file()} - reached - whole_images == set()
+    assert {path for path in site.rglob("*") if path.is_file()} - reached == set()
 
 
 def test_ids_are_unique_and_references_resolve(parsed: dict[str, Page]) -> None:
@@ -106,12 +122,15 @@ def test_ids_are_unique_and_references_resolve(parsed: dict[str, Page]) -> None:
             assert reference in ids, name
 
 
-def test_every_picture_has_a_text_and_a_size(site: Path, parsed: dict[str, Page]) -> None:
+def test_pictures_that_no_text_names_have_a_text_and_a_size(site: Path, parsed: dict[str, Page]) -> None:
     for name, page in parsed.items():
         for image in page.all("img"):
-            assert image["alt"]
-            with Image.open((site / name).parent / str(image["src"])) as picture:
-                assert (str(picture.width), str(picture.height)) == (image["width"], image["height"])
+            if image["alt"]:
+                with Image.open((site / name).parent / str(image["src"])) as picture:
+                    assert (str(picture.width), str(picture.height)) == (image["width"], image["height"])
+        if re.search(r"/\d+\.html$", name):
+            shown = [image for image in page.all("img") if str(image["src"]).startswith("img/")]
+            assert all(image["alt"] for image in shown)
 
 
 def test_nothing_is_inline_and_the_policy_is_strict(parsed: dict[str, Page]) -> None:
@@ -147,44 +166,65 @@ def test_search_data_know_every_unit(site: Path) -> None:
     layers = json.loads((site / "search.js").read_text().partition(" = ")[2].rstrip(";\n"))
     fc = next(layer for layer in layers if layer["name"] == "fc")
     assert fc["units"] == [[0, 5], [7, 8]]
-    assert fc["dead"] == [2]
+    assert fc["best"] == [0, 1, -1, 0, 0, 0]
     assert fc["labels"]["1"] == "tench, Tinca tinca"
     for layer in layers:
-        for unit in (u for start, end in layer["units"] for u in range(start, end) if u not in layer["dead"]):
-            seed = layer["seeds"].get(str(unit), layer["seed"])
+        units = [unit for start, end in layer["units"] for unit in range(start, end)]
+        for unit, seed in zip(units, layer["best"], strict=True):
             crop = "-rf" if layer["crop"] else ""
-            assert (site / layer["folder"] / "img" / f"{unit}-s{seed}{crop}.png").is_file()
+            if seed >= 0:
+                assert (site / layer["folder"] / "img" / f"{unit}-s{seed}{crop}.webp").is_file()
+
+
+def test_data_of_a_layer_are_in_the_order_of_its_page(site: Path) -> None:
+    text = (site / "layer/fc/data.js").read_text(encoding="ascii")
+    match = re.fullmatch(r'\(window\.NEURON_ATLAS_LAYERS \?\?= {}\)\["layer/fc"\] = (.*);\n', text)
+    assert match
+    facts = json.loads(match[1])
+    assert [column["key"] for column in facts["columns"]] == ["activation", "steps", "spread"]
+    assert facts["columns"][0]["values"] == [1.0, 9.0, None, 50.0, 5.0, -3.0]
+    assert facts["columns"][2]["values"] == [None, 7.0, None, None, None, None]
+    assert (facts["best"], facts["pre"], facts["seeds"]) == ([0, 1, -1, 0, 0, 0], [3], [0, 1])
+    assert facts["other_seeds"] == {"0": [0], "2": [], "3": [0], "4": [0], "7": [0]}
 
 
 def test_dead_units_are_tombstones_without_a_picture(site: Path, parsed: dict[str, Page]) -> None:
-    assert "dead: no gradient" in parsed["layer/fc/index.html"].text
+    tombs = [attrs for attrs in parsed["layer/fc/index.html"].all("span") if attrs.get("class") == "f dead"]
+    assert len(tombs) == 1
     assert "dead: no gradient" in parsed["layer/fc/2.html"].text
-    assert not parsed["layer/fc/2.html"].all("img")
+    assert pictures(parsed["layer/fc/2.html"]) == []
     assert not list(site.glob("layer/fc/img/2-*"))
-    assert not (site / "layer/fc/img/1-s2.png").exists()
-    assert parsed["layer/fc/1.html"].text.count("dead: no gradient") == 1
+    assert not (site / "layer/fc/img/1-s2.webp").exists()
+    assert "seed 2: no gradient" in parsed["layer/fc/1.html"].text
 
 
 def test_a_layer_without_results_says_so(parsed: dict[str, Page]) -> None:
     page = parsed["layer/empty/index.html"]
     assert "No units of this layer have been made yet." in page.text
-    assert not page.all("img")
+    assert pictures(page) == []
     assert "0 of 10 units" in page.text
 
 
-def test_several_seeds_are_all_shown_the_best_first(parsed: dict[str, Page]) -> None:
-    sources = [image["src"] for image in parsed["layer/fc/1.html"].all("img")]
-    assert sources == ["img/1-s1.png", "img/1-s0.png"]
-    tile = next(image for image in parsed["layer/fc/index.html"].all("img") if "/1-" in str(image["src"]))
-    assert tile["src"] == "img/1-s1.png"
+def test_several_seeds_are_all_shown_the_best_first(site: Path, parsed: dict[str, Page]) -> None:
+    assert pictures(parsed["layer/fc/1.html"]) == ["img/1-s1.webp", "img/1-s0.webp"]
+
+
+def test_cells_of_a_sprite_show_the_best_seed_of_their_unit(site: Path, parsed: dict[str, Page]) -> None:
+    cells = [image for image in parsed["layer/fc/index.html"].all("img") if str(image["src"]).startswith("grid/")]
+    places = [(image["src"], image["class"]) for image in cells]
+    assert places == [("grid/0.webp", f"x{column} y0") for column in (0, 1, 3, 4, 5)]
+    with Image.open(site / "layer/fc/grid/0.webp") as opened:
+        sprite = np.asarray(opened.convert("RGB").crop((128, 0, 256, 128)).resize((SIDE, SIDE)), float)
+    with Image.open(io.BytesIO(image_of(1, 1))) as opened:
+        best = np.asarray(opened, float)
+    with Image.open(io.BytesIO(image_of(1, 0))) as opened:
+        other = np.asarray(opened, float)
+    assert np.abs(sprite - best).mean() < 0.5 * np.abs(sprite - other).mean()
 
 
 def test_early_layers_show_what_the_unit_sees_and_outline_it(site: Path, parsed: dict[str, Page]) -> None:
-    assert {image["src"] for image in parsed["layer/stem/index.html"].all("img")} == {
-        f"img/{unit}-s0-rf.png" for unit in range(3)
-    }
     page = parsed["layer/stem/0.html"]
-    assert [image["src"] for image in page.all("img")] == ["img/0-s0-rf.png", "img/0-s0.png"]
+    assert pictures(page) == ["img/0-s0-rf.webp", "img/0-s0.webp"]
     outline = next(attrs for attrs in page.all("rect") if attrs.get("class") == "over")
     assert (outline["x"], outline["y"], outline["width"], outline["height"]) == ("0", "6", "3", "4")
     assert not any(attrs.get("class") == "over" for attrs in parsed["layer/fc/0.html"].all("rect"))
@@ -198,7 +238,8 @@ def test_a_pre_activation_is_told(parsed: dict[str, Page]) -> None:
 
 def test_units_lead_to_their_neighbours_and_up(parsed: dict[str, Page]) -> None:
     keys = {a["data-key"]: a["href"] for a in parsed["layer/fc/4.html"].all("a") if "data-key" in a}
-    assert keys == {"up": "index.html", "prev": "3.html", "next": "7.html"}
+    compare = "../../compare.html#layer/fc/4"
+    assert keys == {"up": "index.html", "prev": "3.html", "next": "7.html", "compare": compare}
     assert "prev" not in {a.get("data-key") for a in parsed["layer/fc/0.html"].all("a")}
     assert "next" not in {a.get("data-key") for a in parsed["layer/fc/7.html"].all("a")}
 
@@ -211,13 +252,20 @@ def test_the_raw_numbers_of_a_unit(site: Path) -> None:
         "seed": 2, "status": "dead", "activation": None, "steps": 10, "target": "fc", "curve": [0.0, None],
         "image": None, "crop": None,
     }  # fmt: skip
-    assert facts["percentile"] == 100.0
+    assert facts["percentile_in_layer"] == 100.0
+    assert facts["values"] == {"activation": 9.0, "steps": 40, "spread": 7.0}
     assert facts["label"] == "tench, Tinca tinca"
     assert json.loads((site / "layer/fc/0.json").read_text())["recipe_key"] == "0123456789abcdef0123"
 
 
-def test_images_are_published_byte_for_byte(site: Path) -> None:
-    assert (site / "layer/fc/img/4-s0.png").read_bytes() == make_result(4).image
+def test_published_images_are_near_the_lossless_ones(tmp_path: Path) -> None:
+    pixels = np.add.outer(np.linspace(0, 120, 64), np.linspace(0, 120, 64))[..., None] * np.array([1.0, 0.5, 0.2])
+    sink = io.BytesIO()
+    Image.fromarray(pixels.astype(np.uint8)).save(sink, "PNG")
+    layer = make_layer(results=(make_result(0),), images={(0, 0): sink.getvalue()}, image_px=64)
+    site = publish(make_atlas(layer), tmp_path / "site").parent
+    with Image.open(site / "layer/fc/img/0-s0.webp") as shown:
+        assert np.abs(np.asarray(shown.convert("RGB"), float) - pixels).mean() < 3
 
 
 def test_cards_are_shown_without_what_is_missing(parsed: dict[str, Page]) -> None:
@@ -263,7 +311,7 @@ def test_a_failure_leaves_the_old_site_and_nothing_else(tmp_path: Path) -> None:
     publish(make_atlas(make_layer()), out)
     before = (out / "index.html").read_bytes()
     with pytest.raises(AtlasError, match="is not a PNG"):
-        publish(make_atlas(make_layer("other", (make_result(0, image=b"no"),))), out)
+        publish(make_atlas(make_layer("other", (make_result(0),), {(0, 0): b"no"})), out)
     assert (out / "index.html").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["site"]
 
@@ -309,15 +357,30 @@ def test_an_atlas_without_layers(tmp_path: Path) -> None:
 def test_a_layer_of_dead_units_alone(tmp_path: Path) -> None:
     site = publish(make_atlas(make_layer(results=(make_dead(0), make_dead(1)))), tmp_path / "site").parent
     assert "every unit shown is dead" in Page(site / "index.html").text
-    assert not Page(site / "layer/fc/index.html").all("img")
+    assert pictures(Page(site / "layer/fc/index.html")) == []
 
 
-def test_a_page_of_a_thousand_units_stays_light(tmp_path: Path) -> None:
-    image = make_result(0).image
-    results = tuple(make_result(unit, image=image) for unit in range(1000))
-    labels = {unit: f"a label of usual length {unit}" for unit in range(1000)}
-    layer = make_layer(results=results, num_units=1000, labels=labels)
+def test_the_pages_of_a_layer_of_two_thousand_units_stay_light(tmp_path: Path) -> None:
+    image = image_of(0)
+    results = tuple(make_result(unit) for unit in range(2048))
+    labels = {unit: f"a label of usual length {unit}" for unit in range(2048)}
+    images = dict.fromkeys(((unit, 0) for unit in range(2048)), image)
+    layer = make_layer(results=results, images=images, num_units=2048, labels=labels)
     site = publish(make_atlas(layer), tmp_path / "site").parent
     page = site / "layer/fc/index.html"
-    assert page.stat().st_size < 900_000
-    assert all(image["loading"] == "lazy" for image in Page(page).all("img"))
+    assert page.stat().st_size < 350_000
+    assert (site / "layer/fc/data.js").stat().st_size < 140_000
+    assert all(cell["loading"] == "lazy" for cell in Page(page).all("img") if cell["alt"] == "" and "class" in cell)
+    assert len(list((site / "layer/fc/grid").iterdir())) == 8
+
+
+def test_a_picture_that_is_missing_is_told(tmp_path: Path) -> None:
+    layer = replace(make_layer(), pictures=HeldPictures({}))
+    with pytest.raises(AtlasError, match="unit 0, seed 0 of layer fc is missing"):
+        publish(make_atlas(layer), tmp_path / "site")
+
+
+def pictures(page: Page) -> list[str]:
+    """Pictures of units on a page."""
+    sources = [str(image["src"]) for image in page.all("img") if "src" in image]
+    return [source for source in sources if not source.endswith("icon.svg")]

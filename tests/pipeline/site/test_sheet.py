@@ -13,8 +13,9 @@ from tests.pipeline.site.samples import SIDE, make_dead, make_layer, make_result
 
 def test_a_sheet_shows_every_unit_in_its_cell() -> None:
     colours = {0: (200, 0, 0), 1: (0, 200, 0), 2: (0, 0, 200)}
-    results = tuple(make_result(unit, image=_plain(colour)) for unit, colour in colours.items())
-    sheet = contact_sheet(make_layer(results=(*results, make_dead(3, image=_plain((128, 128, 128))))), 2, 32)
+    results = (*(make_result(unit) for unit in colours), make_dead(3))
+    images = {(unit, 0): _plain(colour) for unit, colour in colours.items()}
+    sheet = contact_sheet(make_layer(results=results, images=images), 2, 32)
     cell_width = (sheet.width - 4) / 2
     cell_height = (sheet.height - 4) / 2
     for unit, colour in colours.items():
@@ -68,9 +69,8 @@ def test_a_receptive_field_is_clipped_to_the_image() -> None:
 
 
 def test_a_broken_image_names_its_unit() -> None:
-    result = make_result(3, 1, image=b"\x89PNG nothing")
     with pytest.raises(AtlasError, match="unit 3, seed 1 of layer fc"):
-        decode(make_layer(), result)
+        decode(make_layer(), 3, 1, b"\x89PNG nothing")
 
 
 def _plain(colour: tuple[int, int, int]) -> bytes:
