@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from pipeline.site.publish import publish
-from tests.pipeline.site.samples import odd_atlas
+from tests.pipeline.site.samples import full_atlas
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Dialog, Page, Request
@@ -44,7 +44,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return publish(odd_atlas(), tmp_path_factory.mktemp("browser") / "a folder #1" / "site").parent
+    folder = tmp_path_factory.mktemp("browser")
+    return publish(full_atlas(folder / "judge"), folder / "a folder #1" / "site").parent
 
 
 @pytest.fixture

@@ -5,13 +5,32 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
 from export.manifest import Box
+from pipeline.site.changes import Changes, UnitChange
 from pipeline.site.model import Atlas, HeldPictures, Layer, Result
+from pipeline.site.panels import (
+    Column,
+    Facts,
+    Finding,
+    Histogram,
+    Lines,
+    Mark,
+    Panel,
+    Picture,
+    Pictures,
+    Series,
+    StudyResult,
+    Table,
+    Text,
+    UnitLink,
+    Units,
+)
 
 SIDE = 16
 EVIL = "<script>alert(1)</script>"
@@ -122,3 +141,48 @@ def odd_atlas(**changes: Any) -> Atlas:
     )
     odd = [make_layer(name, (make_result(0, target=name),)) for name in ODD_NAMES]
     return make_atlas(early, *odd, make_layer("empty", ()), classes, **changes)
+
+
+PART = Picture("sub/a b.png", 8, 8, "a cat", EVIL, left=8, top=0, file_width=16, file_height=16)
+
+EVERY_BLOCK = (
+    Text("a " + EVIL),
+    Facts((("name", EVIL),)),
+    Pictures("exemplars " + EVIL, (PART, Picture("sub/a b.png", 16, 16, "all"))),
+    Units("similar", (UnitLink("stem", 1, "0.9"), UnitLink("fc", 2, "dead"), UnitLink("fc", 99), UnitLink("no", 0))),
+    Histogram("natural images", "activation", 0.0, 2.0, (1, 2.0), (Mark(9.5, EVIL),)),
+    Lines("tuning", "x", "y", (Series("s", (0.0, 1), (2.0, 3.0)), Series("t", (0.0, 1), (1.0, 0.0)))),
+    Table("numbers", ("a", "b"), (("1", EVIL), ("3", "4"))),
+)
+
+
+def make_study(folder: Path, name: str = "judge") -> StudyResult:
+    """A study that uses everything; its picture lies in ``folder``."""
+    (folder / "sub").mkdir(parents=True, exist_ok=True)
+    (folder / "sub" / "a b.png").write_bytes(make_png(7))
+    (folder / "notes.txt").write_text("not to be published")
+    columns = (
+        Column("score", "recognised " + EVIL, "A share.", "percent"),
+        Column("rank", "rank", form="count", sort="low"),
+        Column("word", "word", form="text", sort="none"),
+        Column("near", "near", form="yesno"),
+    )
+    panels = {
+        1: Panel({"rank": 3, "word": EVIL}, {0: {"score": 0.25}, 1: {"score": 0.75, "near": True}}, EVERY_BLOCK),
+        3: Panel({"rank": 1, "score": math.nan}),
+    }
+    findings = (Finding("It holds " + EVIL, "One.\n\nTwo " + EVIL, Picture("sub/a b.png", 16, 16, "a"), EVERY_BLOCK),)
+    return StudyResult(name, "A study " + EVIL, "What it asked.", columns, {"fc": panels}, findings, str(folder))
+
+
+def make_changes() -> Changes:
+    units = {
+        "fc": {1: UnitChange("higher", 4.5, 9.0), 2: UnitChange("died", 1.0, None), 98: UnitChange("gone", 1.0, None)},
+        "gone": {0: UnitChange("gone", 2.0, None)},
+    }
+    return Changes("2026-01-01", units, ("The generator was replaced " + EVIL,))
+
+
+def full_atlas(folder: Path, **changes: Any) -> Atlas:
+    """:func:`odd_atlas` with a study whose files lie in ``folder``, and changes."""
+    return odd_atlas(studies=(make_study(folder),), changes=make_changes(), **changes)

@@ -12,35 +12,9 @@ import pytest
 
 from export.errors import StoreError
 from pipeline.site import panels
-from pipeline.site.panels import (
-    Column,
-    Facts,
-    Finding,
-    Histogram,
-    Lines,
-    Mark,
-    Panel,
-    Picture,
-    Pictures,
-    Series,
-    Table,
-    Text,
-    UnitLink,
-    Units,
-    blocks_from_json,
-    blocks_to_json,
-)
+from pipeline.site.panels import Column, Finding, Panel, Picture, blocks_from_json, blocks_to_json
 from pipeline.site.studies import read_studies, read_study
-
-EVERY_BLOCK = (
-    Text("a <b>"),
-    Facts((("name", "value"),)),
-    Pictures("exemplars", (Picture("a.png", 8, 8, "a cat", "cat", 8, 0, 64, 8),)),
-    Units("similar", (UnitLink("fc", 3, "0.9"),)),
-    Histogram("natural", "activation", 0.0, 2.0, (1, 2.0), (Mark(9.5, "synthetic"),)),
-    Lines("tuning", "x", "y", (Series("s", (0.0, 1), (2.0, 3.0)),)),
-    Table("numbers", ("a", "b"), (("1", "2"), ("3", "4"))),
-)
+from tests.pipeline.site.samples import EVERY_BLOCK
 
 
 def write_study(folder: Path, rows: list[dict[str, Any]] | None = None, **findings: Any) -> Path:
