@@ -142,9 +142,10 @@ def line_chart(
 
     lines = []
     for name, line in points.items():
-        placed = [(round(x, 1), round(y, 1)) for x, y in (place(*point) for point in line)]
-        start = f"M{placed[0][0] - 0.01:g} {placed[0][1]:g}"
-        lines.append(Line(name, start + "".join(f"L{x:g} {y:g}" for x, y in placed), placed[-1]))
+        placed = [place(*point) for point in line]
+        path = "L".join([f"{x:.1f} {y:.1f}" for x, y in placed])
+        end = round(placed[-1][0], 1), round(placed[-1][1], 1)
+        lines.append(Line(name, f"M{path}" if len(placed) > 1 else f"M{path}h.01", end))
     told = "; ".join(
         f"{name}: {number(line[0][1])} at {number(line[0][0])} to {number(line[-1][1])} at {number(line[-1][0])}"
         for name, line in points.items()

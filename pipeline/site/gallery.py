@@ -79,7 +79,7 @@ class Gallery:
     layer: Layer
     units: tuple[Unit, ...]
 
-    @property
+    @cached_property
     def live(self) -> tuple[Unit, ...]:
         return tuple(unit for unit in self.units if unit.best)
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
 
+from markupsafe import Markup
 from PIL import Image
 
 from export.errors import AtlasError
@@ -63,11 +64,13 @@ def _write_pages(page: LayerPage, folder: Path, render: Render) -> None:
     write_new(folder / "layer.json", data.to_json(data.layer_facts(numbers)))
     write_new(folder / "data.js", data.layer_script(numbers))
     write_new(folder / "index.html", render("layer.html", pages.layer(page)))
-    histograms: dict[bool, charts.Histogram | None] = {}
+    histograms: dict[bool, tuple[charts.Histogram | None, Markup]] = {}
     for index, unit in enumerate(gallery.units):
         if unit.pre_activation not in histograms:
-            histograms[unit.pre_activation] = charts.histogram(gallery.compared(unit))
-        context = pages.unit(page, index, histograms[unit.pre_activation])
+            histogram = charts.histogram(gallery.compared(unit))
+            ground = render("_histogram.html", {"histogram": histogram}).decode() if histogram else ""
+            histograms[unit.pre_activation] = histogram, Markup(ground)
+        context = pages.unit(page, index, *histograms[unit.pre_activation])
         write_new(folder / f"{unit.unit}.html", render("unit.html", context))
         write_new(folder / f"{unit.unit}.json", data.to_json(data.unit_facts(numbers, unit)))
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+from markupsafe import Markup
 
 from pipeline.site import charts
 from pipeline.site.columns import LayerNumbers, written
@@ -115,6 +118,17 @@ class LayerPage:
     def layer(self) -> Layer:
         return self.numbers.gallery.layer
 
+    @cached_property
+    def about(self) -> LayerSummary:
+        """The layer in words."""
+        return summary(self.gallery, "index.html")
+
+    @cached_property
+    def first_seed(self) -> int:
+        """The seed that the layer's recipe is of."""
+        seeds = (result.seed for result in self.layer.results)
+        return int(self.layer.recipe.get("seed", min(seeds, default=0)))
+
 
 def home(atlas: Atlas, galleries: Sequence[Gallery], known: Known) -> dict[str, Any]:
     """Context of ``home.html``."""
@@ -141,7 +155,7 @@ def layer(page: LayerPage) -> dict[str, Any]:
     return {
         "root": UP,
         "shell": page.shell,
-        "layer": summary(gallery, "index.html"),
+        "layer": page.about,
         "tiles": [tile(unit, index, grid) for index, unit in enumerate(gallery.units)],
         "grid": grid,
         "sort_columns": [column for column in page.numbers.columns if column.sort != "none" and column.form != "text"],
@@ -157,8 +171,8 @@ def layer(page: LayerPage) -> dict[str, Any]:
     }
 
 
-def unit(page: LayerPage, index: int, histogram: charts.Histogram | None) -> dict[str, Any]:
-    """Context of ``unit.html``; ``histogram`` is of :meth:`Gallery.compared`."""
+def unit(page: LayerPage, index: int, histogram: charts.Histogram | None, ground: Markup) -> dict[str, Any]:
+    """Context of ``unit.html``; ``histogram`` is of :meth:`Gallery.compared`, ``ground`` what it has without marks."""
     gallery, units = page.gallery, page.gallery.units
     this = units[index]
     shots = [shot(this, result) for result in this.results]
@@ -167,7 +181,7 @@ def unit(page: LayerPage, index: int, histogram: charts.Histogram | None) -> dic
     return {
         "root": UP,
         "shell": page.shell,
-        "layer": summary(gallery, "index.html"),
+        "layer": page.about,
         "unit": this,
         "shots": shots,
         "best": shots[0] if best else None,
@@ -182,9 +196,10 @@ def unit(page: LayerPage, index: int, histogram: charts.Histogram | None) -> dic
             [(f"seed {r.seed}", r.steps, r.curve.tolist()) for r in this.results if r.status == "done"]
         ),
         "histogram": histogram.marked(best.activation, f"this unit {value}") if best and histogram else None,
+        "histogram_ground": ground,
         "panels_shown": [panel_view(said, page.known, UP) for said in page.numbers.of_unit(this)],
         "recipe_key": page.layer.recipe_key,
-        "first_seed": page.layer.recipe.get("seed", min((r.seed for r in page.layer.results), default=0)),
+        "first_seed": page.first_seed,
         "permalink": f"{layer_folder(page.layer.name)}/{this.unit}.html",
         "compare": f"{UP}compare.html#{layer_folder(page.layer.name)}/{this.unit}",
         "number": index + 1,
