@@ -24,8 +24,8 @@ from pipeline.studies.base.embeddings import KINDS, Floats, Kind, embed, embed_s
 from pipeline.studies.base.judge import Pixels
 from pipeline.studies.base.study import Output, TooFew
 
-MIN_HELD_OUT = 200
-"""The smallest p-value is 1 / (held-out pictures in the null + 1): with fewer, none could fall below the level."""
+MIN_HELD_OUT = 300
+"""The smallest p-value is 1 / (held-out pictures in the null + 1), and a quarter of them tests the null."""
 MIN_TRAINING = 200
 LIMITS: dict[Kind, int] = {"pixels": 100_000, "judge": 4000}
 """Training pictures at most per embedding; the judge takes some 20 ms for one."""

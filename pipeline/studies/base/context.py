@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,12 +21,19 @@ from pipeline.dataset.result import DatasetResult, may_publish
 from pipeline.plan import LayerPlan, Plan
 from pipeline.records import Record
 from pipeline.studies.base.judge import Judge, open_judge
-from pipeline.studies.base.study import MissingInput
+from pipeline.studies.base.study import MissingInput, Need
 from pipeline.workspace import CACHE, Workspace
 
 DATASET = "dataset"
 STUDIES = "studies"
 Pixels = npt.NDArray[np.uint8]
+
+_ASK: dict[Need, str] = {
+    "dataset": "it needs a data set of pictures; give one with --images, or as dataset.images",
+    "judge": "it needs a judge network; give one with --judge, or as studies.judge",
+    "training": "it needs the generator's training pictures; give them with --training",
+    "held_out": "it needs pictures the generator was not trained on; give them with --held-out",
+}
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ class Context:
             MissingInput: none was given.
         """
         if self.inputs.images is None:
-            raise MissingInput("it needs a data set of pictures; give one with --images, or as dataset.images")
+            raise MissingInput(_ASK["dataset"])
         return open_images(self.inputs.images)
 
     @cached_property
@@ -148,7 +155,7 @@ class Context:
             MissingInput: none was given.
         """
         if self.inputs.judge is None:
-            raise MissingInput("it needs a judge network; give one with --judge, or as studies.judge")
+            raise MissingInput(_ASK["judge"])
         return open_judge(self.inputs.judge, self.inputs.judge_layer, CACHE, self.workspace.config.run.threads)
 
     @cached_property
@@ -159,7 +166,7 @@ class Context:
             MissingInput: nothing was given.
         """
         if not self.inputs.training:
-            raise MissingInput("it needs the generator's training pictures; give them with --training")
+            raise MissingInput(_ASK["training"])
         return tuple(open_images(path) for path in self.inputs.training)
 
     @cached_property
@@ -170,8 +177,24 @@ class Context:
             MissingInput: nothing was given.
         """
         if not self.inputs.held_out:
-            raise MissingInput("it needs pictures the generator was not trained on; give them with --held-out")
+            raise MissingInput(_ASK["held_out"])
         return tuple(open_images(path) for path in self.inputs.held_out)
+
+    def demand(self, needs: Sequence[Need]) -> None:
+        """See that what a study needs was given; nothing is read.
+
+        Raises:
+            MissingInput: something was not.
+        """
+        given = {
+            "dataset": self.inputs.images,
+            "judge": self.inputs.judge,
+            "training": self.inputs.training,
+            "held_out": self.inputs.held_out,
+        }
+        for need in needs:
+            if not given[need]:
+                raise MissingInput(_ASK[need])
 
     def publishable(self, path: str) -> bool:
         """Whether pixels of this picture of the data set may be published."""

@@ -20,7 +20,7 @@ from pipeline.recipe import canonical_json
 from pipeline.records import write_table
 from pipeline.site.panels import Value, blocks_to_json
 from pipeline.studies.base.context import DATASET, STUDIES, Context
-from pipeline.studies.base.study import Output, Study
+from pipeline.studies.base.study import MissingInput, Output, Study
 from pipeline.table import replace_file
 
 STAMP = "study.json"
@@ -38,12 +38,14 @@ def run_studies(
         on_outcome: told of each: study, outcome, and why it was refused or what it says in a sentence.
 
     Returns:
-        The outcome by study. A refused study leaves a page that says why, and no numbers.
+        The outcome by study. A refused study leaves a page that says why, and no numbers; where an input was not given
+        and there is a former result, that stays.
     """
     outcomes: dict[str, Outcome] = {}
     for study in chosen:
         folder = context.workspace.out / STUDIES / study.name
         try:
+            context.demand(study.needs)
             key = study_key(study, context)
             if _read_key(folder) == key:
                 outcomes[study.name] = "kept"
@@ -52,8 +54,8 @@ def run_studies(
             output = study.run(context)
         except InputError as error:
             outcomes[study.name] = "refused"
-            refused = Output(f"Not reported: {error}.")
-            write_output(study, refused, folder, key="")
+            if not (isinstance(error, MissingInput) and _read_key(folder)):  # what was found before still holds
+                write_output(study, Output(f"Not reported: {error}."), folder, key="")
             on_outcome(study, "refused", str(error))
         else:
             write_output(study, output, folder, key)

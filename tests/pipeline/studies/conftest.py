@@ -24,10 +24,12 @@ def made(folder: Path, *, per_class: int = 20, strength: float = 0.5, seeds: int
     models = folder / "models"
     write_network(models / "network.onnx")
     write_generator(models / "generator.onnx")
-    write_network(folder / "judge.onnx")
+    write_network(folder / "judge.onnx", gain=[1.0] * 6 + [0.5] * 6)
     path = models / "colours.toml"
     path.write_text(CONFIG.replace('title = "Classes"', f'title = "Classes"\nseeds = {seeds}'))
-    folders = Folders(path, write_pictures(folder / "pictures", per_class, strength=strength), folder / "judge.onnx", folder / "out")
+    folders = Folders(
+        path, write_pictures(folder / "pictures", per_class, strength=strength), folder / "judge.onnx", folder / "out"
+    )
     config = load_config(str(path))
     build(config, folders.out, LineReporter([].append))
     dataset_pass(config, folders.out, Given(images=folders.images), lambda progress: None)

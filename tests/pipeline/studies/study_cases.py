@@ -1,7 +1,7 @@
-"""A tiny atlas whose network answers by colour, and pictures of known colour: every study has a case with a known answer.
+"""A tiny atlas whose network answers by colour, and pictures of known colour: for cases with a known answer.
 
-The network's vector ``fc`` has one unit per class; unit k is highest for pictures of colour k. Its generator draws any flat
-colour, so the best synthetic picture of unit k is known: colour k at full strength.
+The network's vector ``fc`` has one unit per class; unit k is highest for pictures of colour k. Its generator draws any
+flat colour, so the best synthetic picture of unit k is known: colour k at full strength.
 """
 
 from __future__ import annotations
@@ -19,7 +19,14 @@ from PIL import Image
 from export.prior import CodePrior
 
 IMAGE_PX = 16
-COLOURS = {"red": (1, 0, 0), "green": (0, 1, 0), "blue": (0, 0, 1), "yellow": (1, 1, 0), "cyan": (0, 1, 1), "pink": (1, 0, 1)}
+COLOURS = {
+    "red": (1, 0, 0),
+    "green": (0, 1, 0),
+    "blue": (0, 0, 1),
+    "yellow": (1, 1, 0),
+    "cyan": (0, 1, 1),
+    "pink": (1, 0, 1),
+}
 LABELS = tuple(COLOURS) + tuple(f"{name} too" for name in COLOURS)
 """Twelve classes: each colour twice, so that a unit has a twin."""
 HIDDEN = 12
@@ -93,6 +100,16 @@ def write_pictures(folder: Path, per_class: int, *, strength: float = 0.5, noise
             texture = rng.normal(0, noise, (IMAGE_PX, IMAGE_PX, 3))
             pixels = np.clip(flat + texture, 0, 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{index:03d}.png")
+    return folder
+
+
+def write_textures(folder: Path, count: int, *, seed: int, side: int = 32) -> Path:
+    """Smooth pictures of random layout; no two alike."""
+    rng = np.random.default_rng(seed)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        coarse = Image.fromarray(rng.integers(0, 256, (5, 5, 3), dtype=np.uint8))
+        coarse.resize((side, side), Image.Resampling.BICUBIC).save(folder / f"{index:04d}.png")
     return folder
 
 

@@ -17,7 +17,7 @@ from pipeline.studies import get_study, studies
 from pipeline.studies.base.context import STUDIES, Context
 from pipeline.studies.base.run import run_studies
 from pipeline.studies.base.study import MissingInput, TooFew
-from tests.pipeline.studies.study_cases import Folders, write_pictures
+from tests.pipeline.studies.study_cases import Folders, write_textures
 
 HERE = Path(__file__).parent
 
@@ -27,8 +27,8 @@ def enough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ..
     """Training and held-out pictures, enough for every study."""
     folder = tmp_path_factory.mktemp("sets")
     return {
-        "training": (write_pictures(folder / "training", 40, seed=1),),
-        "held_out": (write_pictures(folder / "held_out", 48, seed=2),),
+        "training": (write_textures(folder / "training", 240, seed=1),),
+        "held_out": (write_textures(folder / "held_out", 312, seed=2),),
     }
 
 
@@ -89,14 +89,21 @@ class TestStudy:
         with pytest.raises(MissingInput, match="give"):
             study.run(context)
         outcomes: list[str] = []
-        run_studies(context_of(copied, **enough), [study], lambda *a: None)
-        run_studies(context, [study], lambda s, outcome, text: outcomes.append(outcome))
-        assert outcomes == ["refused"]
+
+        def note(study: object, outcome: str, text: str) -> None:
+            outcomes.append(outcome)
+
         folder = copied.out / STUDIES / name
+        run_studies(context, [study], note)
         raw = json.loads((folder / "findings.json").read_text())
         assert raw["summary"].startswith("Not reported: ")
         assert not raw["columns"]
         assert not (folder / "units.parquet").exists()
+        run_studies(context_of(copied, **enough), [study], note)
+        before = (folder / "findings.json").read_bytes()
+        run_studies(context, [study], note)
+        assert outcomes == ["refused", "done", "refused"]
+        assert (folder / "findings.json").read_bytes() == before, "a former result is not lost for want of an input"
 
     def test_has_a_test_file_with_a_known_answer_and_a_refusal(self, name: str) -> None:
         module = type(get_study(name)).__module__.rpartition(".")[2]
@@ -126,4 +133,6 @@ def test_one_refusal_does_not_stop_the_others(copied: Folders, context_of: Calla
 
     outcomes = run_studies(context_of(copied), [Refuses(), get_study("tuning")], lambda *a: None)  # type: ignore[list-item]
     assert outcomes == {"refuses": "refused", "tuning": "done"}
-    assert math.isfinite(next(iter(read_study(copied.out / STUDIES / "tuning").panels["fc"].values())).values["percentile"])
+    assert math.isfinite(
+        next(iter(read_study(copied.out / STUDIES / "tuning").panels["fc"].values())).values["percentile"]
+    )

@@ -36,7 +36,9 @@ def test_a_correlation_built_in_is_found_with_its_interval() -> None:
 
 def test_no_correlation_is_covered_as_often_as_promised() -> None:
     rng = np.random.default_rng(1)
-    covered = sum(not statistics.spearman(rng.normal(size=30), rng.normal(size=30), seed=i).excludes_zero for i in range(60))
+    covered = sum(
+        not statistics.spearman(rng.normal(size=30), rng.normal(size=30), seed=i).excludes_zero for i in range(60)
+    )
     assert 52 <= covered <= 60
 
 

@@ -16,7 +16,9 @@ from tests.pipeline.studies.conftest import made
 from tests.pipeline.studies.study_cases import Folders
 
 
-def test_pictures_of_half_strength_are_all_beaten_as_is_known(colours: Folders, context_of: Callable[..., Context]) -> None:
+def test_pictures_of_half_strength_are_all_beaten_as_is_known(
+    colours: Folders, context_of: Callable[..., Context]
+) -> None:
     """Pictures reach 0.5 of the way to the pure colour, the generator nearly all of it: the ratio is about 2."""
     output = STUDY.run(context_of(colours))
     rows = [row for (layer, _, _), row in output.rows.items() if layer == "fc"]
@@ -46,7 +48,9 @@ def test_the_share_over_subsets_is_hypergeometric() -> None:
     assert chance_to_beat(3, 50, 48) == 0
 
 
-def test_natural_pictures_above_are_counted_exactly_at_the_top(colours: Folders, context_of: Callable[..., Context]) -> None:
+def test_natural_pictures_above_are_counted_exactly_at_the_top(
+    colours: Folders, context_of: Callable[..., Context]
+) -> None:
     dataset = context_of(colours).dataset
     column = dataset.column("fc", "fc", 0)
     top = dataset.statistics.top_value[:, column]
