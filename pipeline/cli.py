@@ -170,25 +170,41 @@ def layers(model: str, weights: Path | None) -> None:
 @cli.command()
 @click.argument("network")
 @click.argument("layer")
-@click.argument("units", nargs=-1, required=True)
+@click.argument("units", nargs=-1)
 @click.option("--generator", default="bundled:lite0-hybrid", show_default=True, help="bundled:NAME or an .onnx file.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Start codes per unit.")
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of ascent.")
 @click.option("--runtime", help="One that `neuron-atlas engines` lists; by default the first that can run here.")
+@click.option("--mix", "mixes", multiple=True, help="Several units as one, repeatable: 'UNIT=WEIGHT; UNIT=-WEIGHT'.")
+@click.option("--between", "ends", nargs=2, metavar="UNIT UNIT", help="Go from one unit to another.")
+@click.option("--frames", type=click.IntRange(min=2), default=9, show_default=True, help="Pictures of --between.")
+@click.option("--start", type=click.Path(path_type=Path), help="Picture to start from.")
+@click.option("--position", type=(int, int), metavar="ROW COLUMN", help="Where in the layer; by default the centre.")
+@click.option("--mask", type=click.Path(path_type=Path), help="Grey picture: where in the layer, resized to it.")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The PNG file to write."
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    help="File to write, repeatable: .png a sheet, .webp an animation, .json numbers and codes.",
 )
-def synthesize(output: Path, **options: Any) -> None:
+def synthesize(outputs: tuple[Path, ...], **options: Any) -> None:
     """Make a contact sheet of the preferred inputs of a few UNITS of one LAYER: a row per unit, a column per seed.
 
-    UNITS are numbers, ranges such as 0:8, or class names.
+    UNITS are numbers, ranges such as 0:8, or class names. With --mix, --between, --start, --position or --mask: of
+    several units at once, of units to be avoided (a negative weight), from a picture, at a place.
     """
+    if not (options["units"] or options["mixes"] or options["ends"]):
+        raise click.UsageError("Missing argument 'UNITS...': give units, --mix or --between")
     from pipeline.synthesize import synthesize as run_synthesis
 
-    for line in run_synthesis(output=output, **options):
+    for line in run_synthesis(outputs=outputs, **options):
         click.echo(line)
-    click.echo(output)
+    for output in outputs:
+        click.echo(output)
 
 
 @cli.command()
