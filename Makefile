@@ -1,5 +1,6 @@
 # make atlas   set everything up and build the demo atlas
 # make test    set everything up and pass the tests
+# make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
 VENV   := .venv
@@ -7,7 +8,11 @@ BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench coverage clean
+# DATA: a folder with exemplars224.tar, train128.tar, tiny64_train40k.tar, tiny64_val2k.tar, synset_words.txt and
+# weights/squeezenet1_0_imagenet.npz (make studies)
+DATA   ?= data
+
+.PHONY: atlas test lint bench coverage studies clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -41,6 +46,16 @@ $(VENV)/.test: pyproject.toml | $(VENV)/bin/python
 
 coverage: $(VENV)/.test
 	@$(BIN)/python -m export.coverage
+
+studies: $(VENV)/.run
+	@$(PIP) -e '.[cpu,studies]'
+	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
+	@$(BIN)/neuron-atlas dataset-pass $(ATLAS) --images $(DATA)/exemplars224.tar
+	@$(BIN)/neuron-atlas study $(ATLAS) --images $(DATA)/exemplars224.tar --publish 'permissive/*' \
+	  --judge $(DATA)/weights/squeezenet1_0_imagenet.npz --classes $(DATA)/synset_words.txt \
+	  --training $(DATA)/train128.tar --training $(DATA)/tiny64_train40k.tar --training $(DATA)/exemplars224.tar \
+	  --held-out $(DATA)/tiny64_val2k.tar
+	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
 
 clean:
 	rm -rf build $(VENV)

@@ -1,99 +1,80 @@
-"""SqueezeNet v1.0 (Iandola et al. 2016, BSD) as ONNX, from a file of its weights: a judge independent of the network.
+"""SqueezeNet v1.0 as an ONNX graph, from an ``.npz`` of its weights: the judge of our images, independent of the demo.
 
-Input BGR 0..255 minus (104, 117, 123), 227 px, as in its Caffe release; 1,000 ImageNet classes in their usual order.
+Iandola et al. 2016. Input: BGR, 0..255 minus (104, 117, 123), 227 px. conv1 7x7/2 - pool - fire2..4 - pool - fire5..8 -
+pool - fire9 - conv_final 1x1 pad 1 - ReLU - mean; pools are 3x3/2 with ceil.
 """
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+import numpy.typing as npt
+import onnx_ir as ir
 
-from export.cards import CARD_KEY
 from export.errors import ModelError
-from export.models import ASSETS
+from export.vjp.emit import Emitter, shape_of
 
-FIRES = ("pool", "fire2", "fire3", "fire4", "pool", "fire5", "fire6", "fire7", "fire8", "pool", "fire9")
-FEATURES = "fire9"
-"""Tensor whose mean over positions serves as the judge's features, (N, 512, H, W)."""
-SIDE = 227
-LABELS = ASSETS / "imagenet1k_labels.txt"
+IMAGE_PX = 227
+MEAN_BGR = (104.0, 117.0, 123.0)
+FIRES = (2, 3, 4, 5, 6, 7, 8, 9)
+POOL_BEFORE = (2, 5, 9)
+
+Weights = Mapping[str, npt.NDArray[np.float32]]
 
 
-def squeezenet(weights: Path) -> onnx.ModelProto:
-    """Build the network.
+def layer_names() -> list[str]:
+    """Layers with weights, in forward order."""
+    fires = [f"fire{i}.{part}" for i in FIRES for part in ("squeeze", "expand1x1", "expand3x3")]
+    return ["conv1", *fires, "conv_final"]
 
-    Args:
-        weights: ``.npz`` with ``conv1.weight``, ``conv1.bias``, ``fireN.squeeze.weight``, ``fireN.expand1x1.weight``,
-            ..., ``conv_final.bias``.
+
+def read_weights(path: Path) -> dict[str, npt.NDArray[np.float32]]:
+    """``LAYER.weight`` (out, in, k, k) and ``LAYER.bias`` of every layer.
 
     Raises:
-        ModelError: the file is missing, unreadable or lacks an array.
+        ModelError: missing, or other weights.
     """
     try:
-        with np.load(weights, allow_pickle=False) as file:
-            arrays = {name: np.asarray(file[name], np.float32) for name in file.files}
-    except (OSError, ValueError) as error:
-        raise ModelError(f"judge {weights} cannot be read: {error}") from error
-    build = _Build(arrays, str(weights))
-    value = build.relu(build.conv("image", "conv1", stride=2))
-    for number, kind in enumerate(FIRES):
-        value = build.pool(value, f"pool{number}") if kind == "pool" else build.fire(value, kind)
-    value = build.relu(build.conv(value, "conv_final", pad=1))
-    build.node("GlobalAveragePool", [value], "mean")
-    build.node("Flatten", ["mean"], "scores", axis=1)
-    outputs = [helper.make_tensor_value_info("scores", TensorProto.FLOAT, ("N", 1000))]
-    inputs = [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("N", 3, SIDE, SIDE))]
-    graph = helper.make_graph(build.nodes, "squeezenet", inputs, outputs, build.constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    card = {
-        "title": "SqueezeNet v1.0",
-        "source": "Iandola et al. 2016, arXiv 1602.07360",
-        "licence": "BSD",
-        "input": {
-            "height": SIDE,
-            "width": SIDE,
-            "channels": "BGR",
-            "mean": [m / 255 for m in (104, 117, 123)],
-            "std": 1 / 255,
-        },
-        "labels": LABELS.read_text(encoding="utf-8").splitlines(),
-    }
-    entry = model.metadata_props.add()
-    entry.key, entry.value = CARD_KEY, json.dumps(card)
-    return model
+        with np.load(path, allow_pickle=False) as file:
+            weights = {name: np.asarray(file[name], np.float32) for name in file.files}
+    except FileNotFoundError:
+        raise ModelError(f"the judge's weights were not found: {path}") from None
+    except Exception as error:
+        raise ModelError(f"{path} is not an .npz of SqueezeNet's weights: {error}") from error
+    missing = [f"{n}.{part}" for n in layer_names() for part in ("weight", "bias") if f"{n}.{part}" not in weights]
+    if missing:
+        raise ModelError(f"{path} is not an .npz of SqueezeNet's weights: it lacks {', '.join(missing[:5])}")
+    return weights
 
 
-class _Build:
-    def __init__(self, arrays: dict[str, np.ndarray], source: str) -> None:
-        self.nodes: list[onnx.NodeProto] = []
-        self.constants: list[onnx.TensorProto] = []
-        self._arrays, self._source = arrays, source
+def squeezenet(weights: Weights, batch: int, image_px: int = IMAGE_PX) -> ir.Model:
+    """The network: ``image`` (batch, 3, S, S), prepared as above -> ``scores`` (batch, classes)."""
+    image = ir.Value(
+        name="image", type=ir.TensorType(ir.DataType.FLOAT), shape=ir.Shape([batch, 3, image_px, image_px])
+    )
+    graph = ir.Graph([image], [], nodes=[], name="squeezenet", opset_imports={"": 20})
+    e = Emitter(graph, prefix="judge")
 
-    def node(self, kind: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        self.nodes.append(helper.make_node(kind, inputs, [output], name=output, **attributes))
-        return output
+    def convolved(x: ir.Value, name: str, stride: int = 1, pad: int = 0) -> ir.Value:
+        w, b = weights[f"{name}.weight"], weights[f"{name}.bias"]
+        return e.op("Relu", e.op("Conv", x, e.const(w), e.const(b), strides=[stride] * 2, pads=[pad] * 4))
 
-    def conv(self, value: str, name: str, *, stride: int = 1, pad: int = 0) -> str:
-        for part in ("weight", "bias"):
-            if f"{name}.{part}" not in self._arrays:
-                raise ModelError(f"judge {self._source} holds no {name}.{part}; give SqueezeNet v1.0's weights")
-            self.constants.append(numpy_helper.from_array(self._arrays[f"{name}.{part}"], f"{name}.{part}"))
-        inputs = [value, f"{name}.weight", f"{name}.bias"]
-        return self.node("Conv", inputs, name, strides=[stride] * 2, pads=[pad] * 4)
+    x = convolved(image, "conv1", stride=2)
+    for i in FIRES:
+        if i in POOL_BEFORE:
+            x = e.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
+        s = convolved(x, f"fire{i}.squeeze")
+        x = e.op("Concat", convolved(s, f"fire{i}.expand1x1"), convolved(s, f"fire{i}.expand3x3", pad=1), axis=1)
+    x = e.mean(convolved(x, "conv_final", pad=1), (2, 3))
+    scores = e.reshape(x, shape_of(x)[:2])
+    scores.name = "scores"
+    graph.outputs.append(scores)
+    return ir.Model(graph, ir_version=10, producer_name="neuron-atlas")
 
-    def relu(self, value: str, output: str = "") -> str:
-        return self.node("Relu", [value], output or f"{value}.relu")
 
-    def pool(self, value: str, name: str) -> str:
-        return self.node("MaxPool", [value], name, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
-
-    def fire(self, value: str, name: str) -> str:
-        squeezed = self.relu(self.conv(value, f"{name}.squeeze"))
-        one = self.relu(self.conv(squeezed, f"{name}.expand1x1"))
-        three = self.relu(self.conv(squeezed, f"{name}.expand3x3", pad=1))
-        return self.node("Concat", [one, three], name, axis=1)
+def prepared(image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """(227, 227, 3) RGB 0..255 -> (3, 227, 227) as the network wants it."""
+    bgr = image[:, :, ::-1].astype(np.float32) - np.asarray(MEAN_BGR, np.float32)
+    return np.ascontiguousarray(bgr.transpose(2, 0, 1))

@@ -151,6 +151,7 @@ class StudiesSection(_Section):
     judge_layer: str | None = None
     training: PathsField = ()
     held_out: PathsField = ()
+    compare: PathsField = ()
     classes: str | None = None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from export.dataset_graph import Target
 from export.errors import AtlasError
-from pipeline.config import AtlasConfig
+from pipeline.config import AtlasConfig, load_config
 from pipeline.dataset.images import open_images
 from pipeline.dataset.passes import PassSettings, Progress, run_pass
 from pipeline.lock import BuildLock
@@ -34,6 +34,7 @@ class Given:
     judge_layer: str | None = None
     training: tuple[Path, ...] = ()
     held_out: tuple[Path, ...] = ()
+    compare: tuple[Path, ...] = ()
     classes: Path | None = None
 
     def inputs(self, config: AtlasConfig) -> Inputs:
@@ -53,6 +54,7 @@ class Given:
             judge_layer=self.judge_layer or section.judge_layer,
             training=paths(self.training, section.training),
             held_out=paths(self.held_out, section.held_out),
+            compare=tuple((p, load_config(str(p)).default_out) for p in paths(self.compare, section.compare)),
             classes=path(self.classes, section.classes),
         )
 

@@ -27,9 +27,9 @@ from pipeline.studies.base.study import Output, TooFew
 MIN_HELD_OUT = 300
 """The smallest p-value is 1 / (held-out pictures in the null + 1), and a quarter of them tests the null."""
 MIN_TRAINING = 200
-LIMITS: dict[Kind, int] = {"pixels": 100_000, "judge": 4000}
-"""Training pictures at most per embedding; the judge takes some 20 ms for one."""
-MAX_HELD_OUT = 2000
+LIMITS: dict[Kind, int] = {"pixels": 30_000, "judge": 2000}
+"""Training pictures at most per embedding: what two processor cores do in some minutes."""
+MAX_HELD_OUT = 1000
 NUM_PLANTED = 200
 LEVEL = 0.01
 """A picture is flagged when at most this share of held-out pictures are as near to the training pictures."""

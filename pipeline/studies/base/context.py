@@ -13,16 +13,17 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from export.errors import AtlasError
+from export.errors import AtlasError, InputError
 from export.manifest import Box
 from export.network import LayerInfo
+from pipeline.config import load_config
 from pipeline.dataset.images import ImageSet, open_images
 from pipeline.dataset.result import DatasetResult, may_publish
-from pipeline.plan import LayerPlan, Plan
+from pipeline.plan import LayerPlan, Plan, make_plan
 from pipeline.records import Record
 from pipeline.studies.base.judge import Judge, open_judge
 from pipeline.studies.base.study import MissingInput, Need
-from pipeline.workspace import CACHE, Workspace
+from pipeline.workspace import CACHE, Workspace, open_workspace
 
 DATASET = "dataset"
 STUDIES = "studies"
@@ -33,6 +34,7 @@ _ASK: dict[Need, str] = {
     "judge": "it needs a judge network; give one with --judge, or as studies.judge",
     "training": "it needs the generator's training pictures; give them with --training",
     "held_out": "it needs pictures the generator was not trained on; give them with --held-out",
+    "compare": "it needs other atlases of the same network; give their configurations with --compare",
 }
 
 
@@ -47,6 +49,7 @@ class Inputs:
         judge_layer: likewise.
         training: pictures the generator was trained on.
         held_out: pictures like them that it was not trained on.
+        compare: configurations of other atlases, each with the folder in which it was built.
         classes: which class a folder of the data set means, see :class:`pipeline.studies.base.classes.Classes`.
     """
 
@@ -56,6 +59,7 @@ class Inputs:
     judge_layer: str | None = None
     training: tuple[Path, ...] = ()
     held_out: tuple[Path, ...] = ()
+    compare: tuple[tuple[Path, Path], ...] = ()
     classes: Path | None = None
 
 
@@ -180,6 +184,30 @@ class Context:
             raise MissingInput(_ASK["held_out"])
         return tuple(open_images(path) for path in self.inputs.held_out)
 
+    @property
+    def title(self) -> str:
+        """Of the atlas."""
+        return self.workspace.config.title or self.workspace.config.name
+
+    @cached_property
+    def others(self) -> tuple[Context, ...]:
+        """The other atlases.
+
+        Raises:
+            MissingInput: none was given.
+            InputError: one is of another network.
+            AtlasError: one is not finished.
+        """
+        if not self.inputs.compare:
+            raise MissingInput(_ASK["compare"])
+        found = []
+        for path, out in self.inputs.compare:
+            workspace = open_workspace(load_config(str(path)), out)
+            if workspace.network.digest != self.workspace.network.digest:
+                raise InputError(f"{path} is an atlas of another network; compare atlases of one network")
+            found.append(Context(workspace, make_plan(workspace), self.inputs))
+        return tuple(found)
+
     def demand(self, needs: Sequence[Need]) -> None:
         """See that what a study needs was given; nothing is read.
 
@@ -191,6 +219,7 @@ class Context:
             "judge": self.inputs.judge,
             "training": self.inputs.training,
             "held_out": self.inputs.held_out,
+            "compare": self.inputs.compare,
         }
         for need in needs:
             if not given[need]:

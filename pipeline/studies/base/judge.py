@@ -15,8 +15,8 @@ from PIL import Image
 
 from export.errors import InputError
 from export.forward import Readout, compile_forward
+from export.judge_network import FEATURES, squeezenet_with_card
 from export.network import Network, load_network
-from export.squeezenet import FEATURES, squeezenet
 from pipeline.forward import Forward
 from pipeline.temporary import temporary_name
 
@@ -123,7 +123,7 @@ def open_judge(source: Path, features: str | None, cache: Path, threads: int = 0
         InputError: it cannot be read, or an ``.onnx`` judge comes without a layer.
     """
     if source.suffix == ".npz":
-        model = squeezenet(source)
+        model = squeezenet_with_card(source)
         cache.mkdir(parents=True, exist_ok=True)
         path = cache / "squeezenet1_0.onnx"
         part = path.with_name(temporary_name(path.name))

@@ -74,19 +74,27 @@ def study_key(study: Study, context: Context) -> str:
     value: dict[str, Any] = {
         "study": [study.name, study.revision],
         "code": _code_digest(),
-        "shards": [
-            [layer.info.name, layer.units, [[s.recipe.key, [x.sha256 for x in s.stored]] for s in layer.seeds]]
-            for layer in context.plan.layers
-        ],
+        "title": context.title,
+        "shards": _shards(context),
     }
+    if "compare" in study.needs:
+        value["compare"] = [[other.title, _shards(other)] for other in context.others]
     if "dataset" in study.needs:
         value["dataset"] = [(read_facts(context.workspace.out / DATASET) or {}).get("key"), inputs.publish]
-    if "judge" in study.needs and inputs.judge is not None:
+    if inputs.judge is not None and {"judge", "compare"} & set(study.needs):
         value["judge"] = [digest_of(inputs.judge), inputs.judge_layer]
     for need, sources in (("training", inputs.training), ("held_out", inputs.held_out)):
         if need in study.needs:
             value[need] = [open_images(source).digest for source in sources]
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+def _shards(context: Context) -> list[Any]:
+    """What identifies an atlas's results."""
+    return [
+        [layer.info.name, layer.units, [[s.recipe.key, [x.sha256 for x in s.stored]] for s in layer.seeds]]
+        for layer in context.plan.layers
+    ]
 
 
 def write_output(study: Study, output: Output, folder: Path, key: str) -> None:

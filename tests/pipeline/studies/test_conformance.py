@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,17 +19,19 @@ from pipeline.studies.base.context import STUDIES, Context
 from pipeline.studies.base.run import run_studies
 from pipeline.studies.base.study import MissingInput, TooFew
 from tests.pipeline.studies.study_cases import Folders, write_textures
+from tests.pipeline.studies.test_priors import weak_atlas
 
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
-def enough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[Path, ...]]:
-    """Training and held-out pictures, enough for every study."""
+def enough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Training and held-out pictures and another atlas, enough for every study."""
     folder = tmp_path_factory.mktemp("sets")
     return {
         "training": (write_textures(folder / "training", 240, seed=1),),
         "held_out": (write_textures(folder / "held_out", 312, seed=2),),
+        "compare": (weak_atlas(folder / "weak"),),
     }
 
 

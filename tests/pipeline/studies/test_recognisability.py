@@ -143,7 +143,7 @@ def test_squeezenet_is_built_as_its_layout_says(tmp_path: Path) -> None:
 
 def test_a_judge_without_its_arrays_is_refused(tmp_path: Path) -> None:
     np.savez(tmp_path / "judge.npz", **{"conv1.weight": np.zeros((96, 3, 7, 7))})
-    with pytest.raises(InputError, match=r"holds no conv1\.bias"):
+    with pytest.raises(InputError, match=r"lacks conv1\.bias"):
         open_judge(tmp_path / "judge.npz", None, tmp_path)
 
 
