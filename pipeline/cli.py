@@ -134,7 +134,11 @@ def study(
     runtime: str | None,
     **given: Any,
 ) -> None:
-    """Run the studies NAMES, or all, over the finished atlas of CONFIG, and publish it again with what they found."""
+    """Run the studies NAMES, or all, over the finished atlas of CONFIG.
+
+    A study whose inputs have not changed is kept; one with too few data, or without what it needs, is refused and says
+    why. `neuron-atlas build` then publishes what they found.
+    """
     from pipeline.evidence import Given, study_atlas
 
     settings = _configured(config, layers, units, seeds, runtime)

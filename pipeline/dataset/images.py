@@ -23,7 +23,7 @@ AHEAD = 3
 Pixels = npt.NDArray[np.uint8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One picture.
 
