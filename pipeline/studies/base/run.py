@@ -81,6 +81,8 @@ def study_key(study: Study, context: Context) -> str:
         value["compare"] = [[other.title, _shards(other)] for other in context.others]
     if "dataset" in study.needs:
         value["dataset"] = [(read_facts(context.workspace.out / DATASET) or {}).get("key"), inputs.publish]
+    if inputs.classes is not None and "judge" in study.needs:
+        value["classes"] = digest_of(inputs.classes)
     if inputs.judge is not None and {"judge", "compare"} & set(study.needs):
         value["judge"] = [digest_of(inputs.judge), inputs.judge_layer]
     for need, sources in (("training", inputs.training), ("held_out", inputs.held_out)):

@@ -114,6 +114,20 @@ def test_folders_name_classes_by_identifier_or_by_name(tmp_path: Path) -> None:
         Classes(labels, tmp_path / "other.txt")
 
 
+def test_identifiers_with_other_names_of_the_classes_are_matched(tmp_path: Path) -> None:
+    """The network says "tench", the file "tench, Tinca tinca"; a name that two classes have decides nothing."""
+    labels = ("tench", "crane (bird)", *(f"class {i}" for i in range(38)))
+    lines = ["n0 tench, Tinca tinca", "n1 crane", *(f"m{i} class {i}, also {i}" for i in range(38))]
+    (tmp_path / "all.txt").write_text("\n".join(lines))
+    classes = Classes(labels, tmp_path / "all.txt")
+    assert [classes.index(f) for f in ("n0", "n1", "m37")] == [0, 1, 39], "in order, since all but one line fit"
+    (tmp_path / "part.txt").write_text("\n".join(["m5 class 5, also 5", "n1 crane", "n0 tench, Tinca tinca"]))
+    classes = Classes(labels, tmp_path / "part.txt")
+    assert [classes.index(f) for f in ("m5", "n1", "n0")] == [7, None, 0]
+    twice = Classes(("crane, Grus", "crane, derrick", "kite"))
+    assert [twice.index(f) for f in ("crane", "derrick", "kite")] == [None, 1, 2]
+
+
 def test_squeezenet_is_built_as_its_layout_says(tmp_path: Path) -> None:
     """Against PyTorch's own SqueezeNet with the same random weights."""
     torch = pytest.importorskip("torch")
