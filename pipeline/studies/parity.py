@@ -29,6 +29,8 @@ from pipeline.studies.base.study import Output, TooFew
 NUM_UNITS = 100
 NUM_ASCENTS = 12
 """Units whose whole ascent is run under every engine; an ascent costs its full number of steps."""
+BATCH = 2
+"""Slots: few, since few units ascend, and an idle slot costs as much as a busy one."""
 MIN_UNITS = 5
 PERCENTILES = (50, 95, 100)
 Floats = npt.NDArray[np.float64]
@@ -150,7 +152,7 @@ def _graph(context: Context, layer: LayerResults) -> StepGraph:
         workspace.network,
         workspace.generator,
         layer.name,
-        batch=workspace.config.run.batch,
+        batch=BATCH,
         ascent=replace(workspace.ascent, jitter_px=0),
         decay=workspace.config.generator.decay,
     )
