@@ -96,10 +96,11 @@ class Memorisation:
                 name: index.p_values(index.ratios(embed(context, found, kind))[0]) for name, found in copies.items()
             }
         output = Output(
-            f"Whether synthetic pictures are copies of training pictures: nearest of {len(training):,} training "
-            f"pictures "
-            f"({LIMITS['judge']:,} at random for the judge's features) against nearest of {len(kept):,} "
-            f"held-out pictures.",
+            f"Whether synthetic pictures are copies of training pictures: nearest of "
+            f"{len(searched['pixels']):,} by coarse "
+            f"pixels and of {len(searched['judge']):,} by the judge's features, out of {len(training):,} "
+            f"training pictures, "
+            f"against nearest of {len(kept):,} held-out pictures.",
             columns=[
                 Column("copy_p", "p of being a copy", "Held-out pictures as near to training, 0 to 1.", sort="low"),
                 Column(
