@@ -4,6 +4,7 @@
 # make soak    kill processes of a Prefect installation at random and see that nothing is lost (a quarter of an hour)
 # make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
 # make gpu-check  on a machine with a GPU: parity with the CPU, capture, conformance (not yet run on one)
+# make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
 VENV   := .venv
@@ -11,7 +12,11 @@ BIN    := $(VENV)/bin
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
-.PHONY: atlas test lint bench bench-site soak coverage judge trt-check gpu-check clean
+# DATA: a folder with exemplars224.tar, train128.tar, tiny64_train40k.tar, tiny64_val2k.tar, synset_words.txt and
+# weights/squeezenet1_0_imagenet.npz (make studies)
+DATA   ?= data
+
+.PHONY: atlas test lint bench bench-site soak coverage judge trt-check gpu-check studies clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -63,6 +68,16 @@ gpu-check: $(VENV)/.test
 	@$(PIP) 'tensorrt>=11' 'cuda-python>=13'
 	@nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv
 	@$(BIN)/python -m pytest -q -s -rs tests/engine/cuda tests/conformance -k "tensorrt or cuda"
+
+studies: $(VENV)/.run
+	@$(PIP) -e '.[cpu,studies]'
+	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
+	@$(BIN)/neuron-atlas dataset-pass $(ATLAS) --images $(DATA)/exemplars224.tar
+	@$(BIN)/neuron-atlas study $(ATLAS) --images $(DATA)/exemplars224.tar --publish 'permissive/*' \
+	  --judge $(DATA)/weights/squeezenet1_0_imagenet.npz --classes $(DATA)/synset_words.txt \
+	  --training $(DATA)/train128.tar --training $(DATA)/tiny64_train40k.tar --training $(DATA)/exemplars224.tar \
+	  --held-out $(DATA)/tiny64_val2k.tar
+	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
 
 clean:
 	rm -rf build $(VENV)

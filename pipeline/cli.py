@@ -139,6 +139,70 @@ def prune(config: str, out: Path | None, days: int | None, dry_run: bool) -> Non
     click.echo(f"{len(pruned.recipes)} recipes and {len(pruned.files)} files {verb}, {format_size(pruned.num_bytes)}")
 
 
+@cli.command("dataset-pass")
+@config_options
+@click.option("--images", type=click.Path(path_type=Path), help="Folder, .tar or .txt list of pictures.")
+def dataset_pass(out: Path | None, images: Path | None, **options: Any) -> None:
+    """Show every picture of a data set to the network of CONFIG: statistics and exemplars of every unit.
+
+    Resumes where it was interrupted. The last line printed is the folder of the result.
+    """
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from pipeline.evidence import Given
+    from pipeline.evidence import dataset_pass as run_dataset_pass
+
+    config = _configured(**options)
+    folder = out or config.default_out
+    columns = (TextColumn("pictures"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("pictures", total=None, rate="")
+        facts = run_dataset_pass(
+            config,
+            folder,
+            Given(images=images),
+            lambda p: bar.update(task, completed=p.done, total=p.total, rate=f"{p.per_s:.0f}/s"),
+        )
+    for line in facts["broken"]:
+        click.echo(f"note: not read: {line}", err=True)
+    click.echo(f"{facts['seen']} of {facts['images']} pictures seen, {len(facts['broken'])} could not be read")
+    click.echo(folder / "dataset")
+
+
+@cli.command()
+@config_options
+@click.argument("names", nargs=-1)
+@click.option("--images", type=click.Path(path_type=Path), help="Data set of the dataset pass.")
+@click.option("--publish", multiple=True, help="Pattern of its paths whose pixels may be published, repeatable.")
+@click.option("--judge", type=click.Path(path_type=Path), help="Network that judges: .onnx, or SqueezeNet's .npz.")
+@click.option("--judge-layer", help="Layer of the judge that gives features.")
+@click.option("--training", multiple=True, type=click.Path(path_type=Path), help="Training pictures of the generator.")
+@click.option("--held-out", multiple=True, type=click.Path(path_type=Path), help="Pictures it was not trained on.")
+@click.option("--compare", multiple=True, type=click.Path(path_type=Path), help="Configuration of another built atlas.")
+@click.option("--classes", type=click.Path(path_type=Path), help="Which class a folder means: lines `ID NAME`.")
+def study(
+    out: Path | None,
+    names: tuple[str, ...],
+    config: str,
+    layers: str | None,
+    units: str | None,
+    seeds: int | None,
+    runtime: str | None,
+    **given: Any,
+) -> None:
+    """Run the studies NAMES, or all, over the finished atlas of CONFIG.
+
+    A study whose inputs have not changed is kept; one with too few data, or without what it needs, is refused and says
+    why. `neuron-atlas build` then publishes what they found.
+    """
+    from pipeline.evidence import Given, study_atlas
+
+    settings = _configured(config, layers, units, seeds, runtime)
+    for line in study_atlas(settings, out or settings.default_out, names, Given(**given)):
+        click.echo(line)
+
+
 @cli.command()
 def engines() -> None:
     """List the runtimes that can run here, and why the others cannot."""
@@ -168,25 +232,41 @@ def layers(model: str, weights: Path | None) -> None:
 @cli.command()
 @click.argument("network")
 @click.argument("layer")
-@click.argument("units", nargs=-1, required=True)
+@click.argument("units", nargs=-1)
 @click.option("--generator", default="bundled:lite0-hybrid", show_default=True, help="bundled:NAME or an .onnx file.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Start codes per unit.")
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of ascent.")
 @click.option("--runtime", help="One that `neuron-atlas engines` lists; by default the fastest kind that can run here.")
+@click.option("--mix", "mixes", multiple=True, help="Several units as one, repeatable: 'UNIT=WEIGHT; UNIT=-WEIGHT'.")
+@click.option("--between", "ends", nargs=2, metavar="UNIT UNIT", help="Go from one unit to another.")
+@click.option("--frames", type=click.IntRange(min=2), default=9, show_default=True, help="Pictures of --between.")
+@click.option("--start", type=click.Path(path_type=Path), help="Picture to start from.")
+@click.option("--position", type=(int, int), metavar="ROW COLUMN", help="Where in the layer; by default the centre.")
+@click.option("--mask", type=click.Path(path_type=Path), help="Grey picture: where in the layer, resized to it.")
 @click.option(
-    "-o", "--output", type=click.Path(dir_okay=False, path_type=Path), required=True, help="The PNG file to write."
+    "-o",
+    "--output",
+    "outputs",
+    type=click.Path(dir_okay=False, path_type=Path),
+    multiple=True,
+    required=True,
+    help="File to write, repeatable: .png a sheet, .webp an animation, .json numbers and codes.",
 )
-def synthesize(output: Path, **options: Any) -> None:
+def synthesize(outputs: tuple[Path, ...], **options: Any) -> None:
     """Make a contact sheet of the preferred inputs of a few UNITS of one LAYER: a row per unit, a column per seed.
 
-    UNITS are numbers, ranges such as 0:8, or class names.
+    UNITS are numbers, ranges such as 0:8, or class names. With --mix, --between, --start, --position or --mask: of
+    several units at once, of units to be avoided (a negative weight), from a picture, at a place.
     """
+    if not (options["units"] or options["mixes"] or options["ends"]):
+        raise click.UsageError("Missing argument 'UNITS...': give units, --mix or --between")
     from pipeline.synthesize import synthesize as run_synthesis
 
-    for line in run_synthesis(output=output, **options):
+    for line in run_synthesis(outputs=outputs, **options):
         click.echo(line)
-    click.echo(output)
+    for output in outputs:
+        click.echo(output)
 
 
 @cli.command()

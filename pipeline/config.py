@@ -187,6 +187,42 @@ class LayerSection(_Section):
         return units
 
 
+PathsField = Annotated[
+    tuple[str, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+]
+
+
+class DatasetSection(_Section):
+    """The dataset pass, see :class:`pipeline.dataset.passes.PassSettings`.
+
+    Attributes:
+        images: folder, ``.tar`` or ``.txt`` list of pictures.
+        publish: patterns of paths within it whose pixels may be published; the others are only pointed to.
+        top: pictures kept per unit.
+        bins: of the histograms.
+        sample: pictures of the random sample.
+        batch: pictures at a time.
+    """
+
+    images: str | None = None
+    publish: PathsField = ()
+    top: int = Field(default=9, ge=1)
+    bins: int = Field(default=64, ge=8)
+    sample: int = Field(default=1024, ge=1)
+    batch: int = Field(default=32, ge=1)
+
+
+class StudiesSection(_Section):
+    """What studies need besides the data set, see :class:`pipeline.studies.base.context.Inputs`."""
+
+    judge: str | None = None
+    judge_layer: str | None = None
+    training: PathsField = ()
+    held_out: PathsField = ()
+    compare: PathsField = ()
+    classes: str | None = None
+
+
 class AtlasConfig(_Section):
     """All of a configuration; ``folder`` is where its relative paths start."""
 
@@ -200,6 +236,8 @@ class AtlasConfig(_Section):
     store: StoreSection = StoreSection()
     start: StartSection = StartSection()
     publish: PublishSection = PublishSection()
+    dataset: DatasetSection = DatasetSection()
+    studies: StudiesSection = StudiesSection()
     layers: Annotated[tuple[LayerSection, ...], BeforeValidator(_layers)]
     folder: str = ""
 

@@ -47,7 +47,7 @@ def test_paths_start_at_the_configurations_folder(tmp_path: Path) -> None:
 
 FAULTS = [
     ("[ascent]\nstepz = 3", ["ascent.stepz: unknown key; did you mean steps?"]),
-    ("[asent]\nsteps = 3", ["asent: unknown key; did you mean ascent?"]),
+    ("[asent]\nsteps = 3", ["asent: unknown key; did you mean ascent"]),
     ('[[layers]]\nname = "a"\nunit = "all"', ["layers[2].unit: unknown key; did you mean units"]),
     ('[ascent]\nsteps = "many"', ["ascent.steps: 'many' is wrong; expected a whole number"]),
     ("[ascent]\nsteps = 10.0", ["ascent.steps: 10.0 is wrong; expected a whole number"]),

@@ -1,0 +1,1 @@
+"""What studies share: their form, what they may read, the judge, statistics."""
