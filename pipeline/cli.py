@@ -273,7 +273,7 @@ def synthesize(outputs: tuple[Path, ...], **options: Any) -> None:
 @click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--generator", default="bundled:lite0-hybrid", show_default=True, help="As in a configuration.")
 @click.option("--steps", type=click.IntRange(min=0), default=60, show_default=True, help="Steps of refinement.")
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True)
+@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=0.1, show_default=True, help="Its rate.")
 @click.option("--encoder", help="Where the generator's encoder is, if not where it was when it was trained.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch encoder.")
 @click.option("--sheet", type=click.Path(dir_okay=False, path_type=Path), help="A PNG of images and reconstructions.")
@@ -298,21 +298,31 @@ def encode(images: tuple[Path, ...], generator: str, output: Path, **options: An
 @click.option("--images", multiple=True, required=True, help="Folder or tar of images, repeatable: PATH[:WEIGHT[:PX]].")
 @click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Folder of the run.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
-@click.option("--code", type=click.Choice(["hybrid", "global", "spatial"]), default="hybrid", show_default=True)
+@click.option(
+    "--code",
+    type=click.Choice(["hybrid", "global", "spatial"]),
+    default="hybrid",
+    show_default=True,
+    help="What the code is made of.",
+)
 @click.option("--global-layer", help="What is there; by default the last vector before the classes.")
 @click.option("--spatial-layer", help="Where it is; by default the last feature map.")
 @click.option("--taps", help="Feature maps to compare images in, separated by commas.")
 @click.option("--resolution", type=click.IntRange(min=16), default=128, show_default=True, help="Pixels a side.")
-@click.option("--steps", type=click.IntRange(min=1), default=6000, show_default=True)
-@click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True)
-@click.option("--lr", type=click.FloatRange(min=0, min_open=True), default=5e-4, show_default=True)
-@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True)
+@click.option("--steps", type=click.IntRange(min=1), default=6000, show_default=True, help="Steps in all.")
+@click.option("--batch", type=click.IntRange(min=2), default=32, show_default=True, help="Images of a step.")
+@click.option(
+    "--lr", type=click.FloatRange(min=0, min_open=True), default=5e-4, show_default=True, help="Learning rate."
+)
+@click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @click.option("--spatial-dim", type=click.IntRange(min=1), default=32, show_default=True, help="Whitened channels.")
 @click.option(
     "--style-dim", type=click.IntRange(min=4), default=512, show_default=True, help="Width of the modulation."
 )
 @click.option("--every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps between checkpoints.")
-@click.option("--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True)
+@click.option(
+    "--precision", type=click.Choice(["fp32", "bf16"]), default="fp32", show_default=True, help="Of the convolutions."
+)
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--start-from", type=click.Path(path_type=Path), help="A generator whose weights are taken over.")
 @click.option("--trained-on", help="What the images are and on what terms; goes into the card.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from PIL import Image
@@ -15,14 +16,16 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
+from export.errors import InputError
+from pipeline.export_sheet import write_sheet
 from pipeline.plan import Plan
 from pipeline.progress import opening
 from pipeline.publication import Publication
 from pipeline.report import RunReport
-from pipeline.site.paths import layer_folder
 from pipeline.workspace import Workspace
 
 PREVIEW_PX = 720
+PREVIEW_UNITS = 64
 MAX_SHARDS = 500
 """Rows of the table of shards."""
 
@@ -47,7 +50,7 @@ def leave_artifacts(
     create_table_artifact(
         shards[:MAX_SHARDS], key=f"{key}-shards", description=f"Shards that the last run of atlas {name} made itself"
     )
-    preview = _preview(publication.index.parent, plan)
+    preview = _preview(publication.index.parent.parent, plan)
     if preview is not None:
         layer, image = preview
         create_image_artifact(
@@ -82,15 +85,19 @@ def _summary(name: str, plan: Plan, publication: Publication, facts: dict[str, A
     )
 
 
-def _preview(site: Path, plan: Plan) -> tuple[str, str] | None:
-    """The last layer's contact sheet as a small JPEG in a data URI."""
+def _preview(out: Path, plan: Plan) -> tuple[str, str] | None:
+    """A contact sheet of the last layer that has one, as a small JPEG in a data URI."""
     for layer in reversed(plan.layers):
-        path = site / layer_folder(layer.info.name) / "sheet.png"
-        if path.is_file():
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "sheet.png"
+            try:
+                write_sheet(out, layer.info.name, [str(unit) for unit in layer.units[:PREVIEW_UNITS]], path)
+            except InputError:
+                continue  # the results are elsewhere, or have just been pruned
             with Image.open(path) as sheet:
                 image = sheet.convert("RGB")
-            image.thumbnail((PREVIEW_PX, PREVIEW_PX))
-            sink = io.BytesIO()
-            image.save(sink, "JPEG", quality=80)
-            return layer.info.name, "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
+        image.thumbnail((PREVIEW_PX, PREVIEW_PX))
+        sink = io.BytesIO()
+        image.save(sink, "JPEG", quality=80)
+        return layer.info.name, "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
     return None

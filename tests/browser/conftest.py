@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,3 +90,12 @@ def _failures(request: Request) -> list[str]:
 
 def _elsewhere(request: Request) -> list[str]:
     return [] if request.url.startswith("file://") else [f"left the folder: {request.url}"]
+
+
+def eventually(page: Page, expression: str, timeout_s: float = 10.0) -> None:
+    """Wait until a JavaScript expression is true. Playwright's own waiting is an eval in the page, which our pages'
+    content security policy forbids from the second try on."""
+    end = time.monotonic() + timeout_s
+    while not page.evaluate(expression):
+        assert time.monotonic() < end, f"never true: {expression}"
+        time.sleep(0.05)

@@ -124,7 +124,7 @@ def test_the_command_writes_a_sheet_an_animation_and_numbers(models: Path, tmp_p
     assert out.splitlines()[-3:] == [str(file) for file in files]
     assert out.splitlines()[1].startswith("+0.667x0 +0.333x1, seed 0: ")
     with Image.open(files[0]) as sheet:
-        assert sheet.size == (4 * 132 + 4, 128 + 20 + 4)
+        assert sheet.size == (4 * 132 + 4, 159)
     with Image.open(files[1]) as film:
         assert film.is_animated
         assert film.n_frames >= 3, "equal pictures that follow one another are one frame"

@@ -106,7 +106,7 @@ def test_parameters_of_the_wrong_type_are_refused_when_asked_for(site: Site, nam
 
 def test_every_atlas_has_a_deployment_that_is_nightly_tagged_described_and_one_at_a_time() -> None:
     raw = yaml.safe_load((ROOT / "deploy" / "prefect.yaml").read_text())
-    atlases = {path.stem for path in (ROOT / "deploy" / "atlases").glob("*.toml")}
+    atlases = {path.stem for path in (ROOT / "deploy" / "atlases").glob("*.toml")} - {"judge"}  # of `make judge`
     deployments = {deployment["name"]: deployment for deployment in raw["deployments"]}
     assert (
         set(deployments) - {"helper"} == atlases >= {"lite0", "resnet50", "alexnet", "googlenet", "vgg16", "vit_b_16"}

@@ -60,11 +60,11 @@ def test_a_publication_that_fails_leaves_the_last_version_shown(
     before = os.readlink(out / "current")
     change(tiny, "A tiny network", "Another title")
 
-    def fail(*arguments: object) -> None:
+    def fail(*arguments: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(publication, "publish", fail)
+        patch.setattr(publication, "write_site", fail)
         with pytest.raises(StoreUnavailableError, match="still shown: free some space"):
             build_here(tiny, out, **FC)
     assert os.readlink(out / "current") == before
@@ -218,7 +218,7 @@ def test_damage_between_plan_and_publication_is_made_again_and_never_published(
     assert "has changed" in caplog.text
     assert (out / "units.parquet").read_bytes() == (whole / "units.parquet").read_bytes()
     assert json.loads((out / "report.json").read_text())["shards"] == {"made": 2, "found": 0, "damaged": 1}
-    for name in ("layer/fc/img/0-s0.png", "layer/fc/0.json"):
+    for name in ("layer/fc/img/0-s0.webp", "layer/fc/0.json"):
         assert (out / "site" / name).read_bytes() == (whole / "site" / name).read_bytes()
 
 

@@ -73,5 +73,5 @@ def test_one_engine_or_too_few_units_are_refused(
     with pytest.raises(TooFew, match="3 units are alive"):
         STUDY.run(context_of(colours, config))
     monkeypatch.setattr(parity, "engines_here", lambda reference: engines_here(reference)[:1])
-    with pytest.raises(TooFew, match="only onnxruntime fp32"):
+    with pytest.raises(TooFew, match="only openvino fp32"):
         STUDY.run(context_of(colours))
