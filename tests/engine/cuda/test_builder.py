@@ -124,7 +124,7 @@ class TestPrecision:
         assert kinds[0][1] == kinds[1][1] == 0
 
     def test_refuses_another(self, machine: Machine) -> None:
-        with pytest.raises(InputError, match="fp8 here; choose one of: fp16, fp32, bf16"):
+        with pytest.raises(InputError, match="fp8 here; choose one of: fp32, fp16, bf16"):
             machine.build(precision="fp8")
 
 
