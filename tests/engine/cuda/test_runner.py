@@ -103,8 +103,8 @@ FAULTS = {
     ),
     "best codes of the old side": (
         "runner",
-        'self._states[self._latest][field]',
-        'self._states[1 - self._latest][field]',
+        "self._states[self._latest][field]",
+        "self._states[1 - self._latest][field]",
     ),
     "best scalars of the old side": (
         "runner",
