@@ -11,22 +11,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.cards import NetworkInput
 from export.errors import ModelError
 from export.gradient import clean
+from export.models import OPSET, model_at_opset
 from export.network import Network
-from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
 from export.passes.merge import merge_into
 from export.passes.shapes import infer_shapes, shape_of
 from export.view import resize_matrix
 from export.vjp.emit import Emitter
-
-OPSET = 20
 
 Kind = Literal["values", "mean", "max", "centre", "at"]
 
@@ -82,7 +79,7 @@ def begin(
     Raises:
         ModelError: as :func:`compile_forward`.
     """
-    body = _at_opset(network, batch)
+    body = model_at_opset(network, batch)
     found = {v.name: v for node in body.graph for v in node.outputs}
     if missing := [name for name in names if name not in found]:
         raise ModelError(f"the network has no tensor {missing[0]!r}")
@@ -175,15 +172,3 @@ def _seen(e: Emitter, image: ir.Value, card: NetworkInput) -> ir.Value:
     if width != card.width:
         values = e.op("MatMul", values, e.const(np.ascontiguousarray(resize_matrix(width, card.width).T)[None, None]))
     return values
-
-
-def _at_opset(network: Network, batch: int) -> ir.Model:
-    model = network.model(batch)
-    if model.graph.opset_imports.get("", OPSET) == OPSET:
-        return model
-    try:
-        converted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), OPSET))
-    except Exception as error:
-        raise ModelError(f"{network.path} cannot be converted to opset {OPSET}: {error}") from error
-    set_batch(converted, batch)
-    return converted

@@ -11,7 +11,6 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
@@ -22,8 +21,8 @@ from export.errors import ModelError
 from export.generator import Generator
 from export.gradient import clean
 from export.manifest import Box, StepGraph, StepManifest
+from export.models import OPSET, model_at_opset
 from export.network import Network
-from export.passes.batch import set_batch
 from export.passes.batchnorm import fold_batchnorm
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
@@ -34,8 +33,6 @@ from export.update import Ascent, add_update, state_fields
 from export.view import View, make_view
 from export.vjp import append_gradient
 from export.vjp.emit import Emitter
-
-OPSET = 20
 
 
 def compile_step(
@@ -84,7 +81,7 @@ def compile_step(
         rotate_deg=ascent.rotate_deg,
     )
 
-    body = _model_at_opset(network, batch)
+    body = model_at_opset(network, batch)
     cut_at(body, target)
     fold_batchnorm(body)
     fold_pads(body)
@@ -167,20 +164,6 @@ def cut_at(model: ir.Model, tensor: str) -> None:
     RemoveUnusedNodesPass()(model)
 
 
-def _model_at_opset(source: Network | Generator, batch: int) -> ir.Model:
-    """The source's graph at OPSET with a static batch."""
-    model = source.model(batch)
-    version = model.graph.opset_imports.get("", OPSET)
-    if version == OPSET:
-        return model
-    try:
-        converted = ir.from_proto(onnx.version_converter.convert_version(ir.to_proto(model), OPSET))
-    except Exception as error:
-        raise ModelError(f"{source.path} uses opset {version} and cannot be converted to {OPSET}: {error}") from error
-    set_batch(converted, batch)
-    return converted
-
-
 def _check_fit(graph: ir.Graph, preprocessing: NetworkInput, network: Network) -> None:
     shape = static_shape(graph.inputs[0]) if len(graph.inputs) == 1 else None
     wanted = (3, preprocessing.height, preprocessing.width)
@@ -213,7 +196,7 @@ def generate(
     graph: ir.Graph, generator: Generator, batch: int, code: ir.Value, part: tuple[Span, Span] | None = None
 ) -> ir.Value:
     """code -> canonical image, or the ``part`` of it (rows, columns)."""
-    model = _model_at_opset(generator, batch)
+    model = model_at_opset(generator, batch)
     fold_batchnorm(model)
     fold_pads(model)
     output = model.graph.outputs[0]

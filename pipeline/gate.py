@@ -42,7 +42,7 @@ def gpu_of(builder: Builder) -> str | None:
 
     The GPU is the first that ``CUDA_VISIBLE_DEVICES`` names.
     """
-    if getattr(builder, "device", "cpu") != "gpu":
+    if builder.device != "gpu":
         return None
     first = os.environ.get("CUDA_VISIBLE_DEVICES", "0").split(",")[0].strip() or "0"
     return "gpu-" + re.sub(r"[^A-Za-z0-9-]", "-", first)

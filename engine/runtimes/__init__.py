@@ -6,23 +6,16 @@ the runtimes is quick and works where none of them is installed.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from engine.protocol import Builder
 from export.errors import InputError, suggestion
+from export.plugins import found_in
 
 AUTO = "auto"
 
 
 def builders() -> dict[str, Builder]:
     """Every runtime by name, in alphabetical order, whether it can run here or not."""
-    found: dict[str, Builder] = {}
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        builder: Builder | None = getattr(importlib.import_module(f"{__name__}.{module.name}"), "BUILDER", None)
-        if builder is not None:
-            found[builder.name] = builder
-    return found
+    return {builder.name: builder for builder in found_in(__name__, "BUILDER")}
 
 
 def get_builder(name: str) -> Builder:

@@ -12,10 +12,10 @@ import onnx_ir as ir
 
 from export.cards import CARD_KEY
 from export.errors import ModelError
+from export.models import OPSET
 from export.prior import CodePrior
 from export.vjp.emit import Emitter
 
-OPSET = 20
 LEAST_PX, MOST_PX = 8, 1024
 
 

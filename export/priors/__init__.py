@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from functools import cache
 
 from export.errors import InputError, suggestion
+from export.plugins import found_in
 from export.prior import CodePrior
 
 
 @cache
 def kinds() -> dict[str, type[CodePrior]]:
     """Every kind by name."""
-    found: dict[str, type[CodePrior]] = {}
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        kind: type[CodePrior] = importlib.import_module(f"{__name__}.{module.name}").PRIOR
-        found[kind.kind] = kind
-    return found
+    return {kind.kind: kind for kind in found_in(__name__, "PRIOR")}
 
 
 def kind_of(name: str) -> type[CodePrior]:

@@ -5,22 +5,14 @@ Adding a study is adding one module, and a class in ``tests/pipeline/studies`` t
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
-
 from export.errors import InputError, suggestion
+from export.plugins import found_in
 from pipeline.studies.base.study import Study
 
 
 def studies() -> dict[str, Study]:
     """Every study by name, in alphabetical order."""
-    found: dict[str, Study] = {}
-    for module in sorted(pkgutil.iter_modules(__path__), key=lambda module: module.name):
-        if not module.ispkg:
-            study: Study | None = getattr(importlib.import_module(f"{__name__}.{module.name}"), "STUDY", None)
-            if study is not None:
-                found[study.name] = study
-    return found
+    return {study.name: study for study in found_in(__name__, "STUDY")}
 
 
 def get_study(name: str) -> Study:
