@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,7 @@ class OpenVinoModel:
     def __init__(self, model: bytes, what: str, threads: int, precision: str, lanes: int) -> None:
         import openvino
 
-        core = openvino.Core()
+        core = _core()
         if precision == "bf16" and "BF16" not in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             raise EngineError("OpenVINO does not run bf16 on this processor; use precision fp32")
         settings = {
@@ -100,6 +101,19 @@ class OpenVinoModel:
             request.wait()
 
         return run
+
+
+@cache
+def _core() -> Any:
+    """The one Core of this process, never let go.
+
+    Its CPU plugin gives the thread that compiles a signal stack of its own and frees it with the last Core, but leaves
+    it in place (2026.4): the next signal, an interrupt from the keyboard for one, would then end the process with a
+    segmentation fault.
+    """
+    import openvino
+
+    return openvino.Core()
 
 
 def _unshare_weights(graph: Any, library: Any) -> None:

@@ -147,3 +147,23 @@ def test_buffers_are_aligned(shape: tuple[int, ...], dtype: str) -> None:
     assert (buffer.shape, buffer.dtype) == (shape, np.dtype(dtype))
     assert buffer.ctypes.data % ALIGNMENT_BYTES == 0
     assert not buffer.any()
+
+
+SIGNALLED = """
+import os, signal
+from engine.runtimes import builders
+from tests.engine.graphs import Mlp
+with builders()["RUNTIME"].build(Mlp.random(code_dim=4, num_units=2).graph(1), {"threads": 1}) as runner:
+    runner.step(1)
+del runner
+signal.signal(signal.SIGINT, lambda *_: print("handled", flush=True))
+os.kill(os.getpid(), signal.SIGINT)
+"""
+
+
+@pytest.mark.parametrize("name", ["onnxruntime", "openvino"])
+def test_a_signal_after_an_engine_is_closed_is_handled(name: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNALLED.replace("RUNTIME", name)], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "handled\n"), done.stderr
