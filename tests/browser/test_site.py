@@ -40,6 +40,8 @@ def test_every_page_opens_without_a_complaint_and_shows_its_pictures(site: Path,
     page = open_page("index.html", color_scheme=scheme)
     for name in PAGES:
         page.goto(url_of(site, name))
+        if "#" in name:  # drawn by a script once its data have come
+            page.locator("#comparison img").first.wait_for(state="attached")
         page.evaluate("for (const image of document.images) image.loading = 'eager'")
         # an image that a script has just put there is complete before it has begun to load
         eventually(page, "[...document.images].every((image) => image.complete && image.naturalWidth)")
