@@ -16,6 +16,7 @@ import onnx_ir as ir
 from export.forward import add_input, at_centre, begin, finish, flat
 from export.network import Network
 from export.passes.shapes import shape_of
+from export.serialise import serialise
 from export.vjp.emit import Emitter
 
 STATE = ("top_value", "top_image", "top_place")
@@ -110,8 +111,7 @@ def compile_dataset(network: Network, targets: Sequence[Target], *, batch: int, 
     outputs = {"value": value, "place": place, "bin": e.op("Cast", bounded, to=int(ir.DataType.INT32))}
     outputs |= _best(e, state, maximum, index, place, top)
     finish(model, outputs)
-    serialised: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return DatasetGraph(serialised, tuple(targets), batch, top, bins)
+    return DatasetGraph(serialise(model), tuple(targets), batch, top, bins)
 
 
 def _best(

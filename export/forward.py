@@ -22,6 +22,7 @@ from export.network import Network
 from export.passes.batchnorm import fold_batchnorm
 from export.passes.merge import merge_into
 from export.passes.shapes import infer_shapes, shape_of
+from export.serialise import serialise
 from export.view import resize_matrix
 from export.vjp.emit import Emitter
 
@@ -67,8 +68,7 @@ def compile_forward(network: Network, readouts: Sequence[Readout], *, batch: int
     if any(r.kind == "at" for r in readouts):
         chosen = {name: add_input(model.graph, name, ir.DataType.INT64, (batch,)) for name in ("unit", "place")}
     finish(model, {r.name: _read(e, tensors[r.tensor], r.kind, chosen) for r in readouts})
-    serialised: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return serialised
+    return serialise(model)
 
 
 def begin(

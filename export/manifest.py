@@ -62,6 +62,9 @@ class StepManifest:
         image_px: side of the generator's image.
         receptive_field: what the unit sees, in pixels of the generator's image.
         state: the tensors a slot carries.
+        weight_bytes: of the step graph's weights; 0 where it is not known.
+        live_bytes: the largest set of tensors of the step graph that are alive at once, nearly in proportion to
+            ``batch``; 0 where it is not known.
         revision: GRAPH_REVISION of the code that made it.
     """
 
@@ -75,6 +78,8 @@ class StepManifest:
     image_px: int
     receptive_field: Box
     state: tuple[StateField, ...]
+    weight_bytes: int = 0
+    live_bytes: int = 0
     revision: int = GRAPH_REVISION
 
     def to_json(self) -> str:

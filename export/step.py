@@ -21,6 +21,7 @@ from export.errors import ModelError
 from export.generator import Generator
 from export.gradient import clean
 from export.manifest import Box, StepGraph, StepManifest
+from export.memory import live_bytes, weight_bytes
 from export.models import OPSET, model_at_opset
 from export.network import Network
 from export.passes.batchnorm import fold_batchnorm
@@ -29,6 +30,7 @@ from export.passes.pads import fold_pads
 from export.passes.precision import CHECKPOINTS_KEY
 from export.passes.shapes import infer_shapes, static_shape
 from export.rotation import add_rotation
+from export.serialise import serialise
 from export.update import Ascent, add_update, state_fields
 from export.view import View, make_view
 from export.vjp import append_gradient
@@ -114,6 +116,7 @@ def compile_step(
     updated = add_update(Emitter(graph, prefix="update"), state, activation, gradient, ascent, prior, view.steady())
     outputs = {f"{f.name}.next": updated[f.name] for f in fields}
     outputs |= {"activation": activation, "gradient": updated["gradient"]}
+    step = finish(model, outputs, checkpoints)
     manifest = StepManifest(
         layer=layer,
         target=target if pre_activation else layer,
@@ -125,8 +128,9 @@ def compile_step(
         image_px=generator.image_px,
         receptive_field=Box(*(bound for ends in zip(*seen_part, strict=True) for bound in ends)),
         state=fields,
+        weight_bytes=weight_bytes(graph),
+        live_bytes=live_bytes(graph),
     )
-    step = finish(model, outputs, checkpoints)
     return StepGraph(step, compile_decode(generator, batch), manifest)
 
 
@@ -282,5 +286,4 @@ def finish(model: ir.Model, outputs: dict[str, ir.Value], checkpoints: list[ir.V
     clean(model)
     if checkpoints:
         model.metadata_props[CHECKPOINTS_KEY] = json.dumps([value.name for value in checkpoints])
-    serialised: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return serialised
+    return serialise(model)

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from export.errors import ModelError
 from export.passes.constants import constant_of, fold_constants
-from export.passes.shapes import infer_shapes
+from export.passes.shapes import infer_shapes, static_shape
 
 
 def set_batch(model: ir.Model, batch: int) -> None:
@@ -41,7 +41,8 @@ def set_batch(model: ir.Model, batch: int) -> None:
     if old is not None and old != batch:
         _respell(graph, old, batch)
     fold_constants(model)
-    infer_shapes(model)
+    if any(static_shape(value) is None for node in graph for value in node.outputs):
+        infer_shapes(model)
 
 
 def _respell(graph: ir.Graph, old: int, batch: int) -> None:

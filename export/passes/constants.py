@@ -28,8 +28,8 @@ def constant_of(value: ir.Value | None) -> npt.NDArray[Any] | None:
 def fold_constants(model: ir.Model) -> bool:
     """Replace every node of constants by initializers; Shape of a static tensor counts as constant.
 
-    In one sweep: the outputs of every node that stays get their dtype and shape from its inputs first, so that a shape
-    computed from a shape computed from a shape is a constant as well.
+    In one sweep: the outputs of every node that stays get their dtype and shape, unless they have them, from its inputs
+    first, so that a shape computed from a shape computed from a shape is a constant as well.
 
     Ensures: no Constant and no CastLike nodes, no node whose inputs are all initializers; unused nodes are gone; shapes
         are known where they follow from those of the graph's inputs.
@@ -71,6 +71,8 @@ def _spelt_out(node: ir.Node) -> bool:
 
 
 def _infer(node: ir.Node, opset: int) -> None:
+    if all(value.dtype is not None and static_shape(value) is not None for value in node.outputs):
+        return
     known = all(v is None or v.dtype is not None for v in node.inputs)
     graphs = any(a.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for a in node.attributes.values())
     if known and not graphs and node.domain in ("", "ai.onnx"):

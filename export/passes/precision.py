@@ -22,6 +22,7 @@ from export.errors import ModelError
 from export.passes.checked import check
 from export.passes.constants import constant_of
 from export.passes.shapes import shape_of
+from export.serialise import serialise
 from export.vjp.emit import Emitter
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -99,8 +100,7 @@ def step_in(step: bytes, precision: str) -> bytes:
 
     infer_shapes(model)
     set_precision(model, precision)
-    lowered: bytes = ir.to_proto(model).SerializeToString(deterministic=True)
-    return lowered
+    return serialise(model)
 
 
 def _lowered(graph: ir.Graph, precision: str) -> set[ir.Node]:

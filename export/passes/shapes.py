@@ -40,11 +40,11 @@ def infer_node(node: ir.Node, opset: int) -> None:
         dims = None if value.shape is None else [d if isinstance(d, int) else None for d in value.shape]
         types[str(value.name)] = onnx.helper.make_tensor_type_proto(int(value.dtype), dims)
         tensor = value.const_value if not value.is_graph_input() else None
-        if tensor is not None and tensor.size <= SMALL and tensor.dtype != ir.DataType.STRING:
+        if tensor is not None and _is_small(tensor) and tensor.dtype != ir.DataType.STRING:
             array = tensor.numpy()
             if array.dtype.kind in "if":
                 data[str(value.name)] = onnx.numpy_helper.from_array(array)
-    inferred = onnx.shape_inference.infer_node_outputs(schema, ir.to_proto(node), types, data)
+    inferred = onnx.shape_inference.infer_node_outputs(schema, ir.serde.serialize_node(node), types, data)
     for output in node.outputs:
         if output.name not in inferred or not inferred[str(output.name)].HasField("tensor_type"):
             continue  # a sequence has no dtype
@@ -53,6 +53,11 @@ def infer_node(node: ir.Node, opset: int) -> None:
         if tensor_type.HasField("shape"):
             known = [d.dim_value if d.HasField("dim_value") else None for d in tensor_type.shape.dim]
             output.shape = ir.Shape(known)
+
+
+def _is_small(tensor: ir.TensorProtocol) -> bool:
+    dims = tensor.shape.dims
+    return not dims or (len(dims) == 1 and isinstance(dims[0], int) and dims[0] <= SMALL)
 
 
 def static_shape(value: ir.Value) -> tuple[int, ...] | None:

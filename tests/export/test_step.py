@@ -104,7 +104,8 @@ def test_the_cone_changes_no_value(pair: Pair, layer: str) -> None:
         compile_step(pair.network, pair.generator, layer, batch=BATCH, ascent=ascent, cone=cone)
         for cone in (True, False)
     )
-    assert cone.manifest == full.manifest
+    assert cone.manifest.live_bytes < full.manifest.live_bytes or layer == "head"
+    assert replace(cone.manifest, live_bytes=0, weight_bytes=0) == replace(full.manifest, live_bytes=0, weight_bytes=0)
     for step in (0, 4):
         feeds = feeds_for(cone, codes(), [0, 3, 5], step)
         ours, theirs = run(cone.step, feeds), run(full.step, feeds)
