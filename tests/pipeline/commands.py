@@ -1,10 +1,21 @@
-"""Running ``neuron-atlas`` in a process of its own."""
+"""Running ``neuron-atlas``, in this process and in one of its own."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+
+from pipeline import cli
+
+
+def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
+    """Run a command line in this process: exit code, stdout, stderr."""
+    code = cli.run([str(argument) for argument in arguments])
+    out, err = capsys.readouterr()
+    return code, out, err
 
 
 def start(*arguments: str | Path, env: dict[str, str] | None = None) -> subprocess.Popen[str]:

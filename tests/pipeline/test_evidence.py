@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from export.errors import AtlasError
-from pipeline import cli
 from pipeline.build import build
 from pipeline.config import load_config
 from pipeline.dataset.passes import read_facts
@@ -19,6 +18,7 @@ from pipeline.progress import LineReporter
 from pipeline.studies import studies
 from pipeline.studies.base.context import Context, Inputs
 from pipeline.workspace import Workspace, open_workspace
+from tests.pipeline.commands import call
 from tests.pipeline.dataset.pictures import write_pictures
 from tests.pipeline.models import DEAD_BUT_REVIVED
 
@@ -27,12 +27,6 @@ from tests.pipeline.models import DEAD_BUT_REVIVED
 def built(tiny: Path, tmp_path: Path) -> Path:
     build(load_config(str(tiny)), tmp_path / "out", LineReporter([].append))
     return tmp_path / "out"
-
-
-def call(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple[int, str, str]:
-    code = cli.run([str(argument) for argument in arguments])
-    out, err = capsys.readouterr()
-    return code, out, err
 
 
 def test_the_pass_and_a_study_from_the_command_line(tiny: Path, built: Path, tmp_path: Path, capsys) -> None:
