@@ -11,6 +11,7 @@ from engine.protocol import Runner
 from engine.slots import Job
 from engine.start import start_code
 from export.errors import InputError
+from export.manifest import StepManifest
 from export.prior import CodePrior
 
 Numbers = npt.NDArray[np.float32]
@@ -20,7 +21,7 @@ TINY = np.float32(1e-30)
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Relative differences over slots and rounds, the largest unless said; nan where one side is not a number.
+    """Relative differences over codes, the largest unless said; nan where one side is not a number.
 
     Attributes:
         activation: ``|a - b| / max(|b|, 0.01 max|b|)``, b the reference.
@@ -51,56 +52,79 @@ class ParityReport:
         )
 
 
-def compare(
-    runner: Runner, reference: Runner, prior: CodePrior, rounds: int = 2, seed: int = 0, scale: float = 1.0
-) -> ParityReport:
-    """Take one step with both from the same random codes and units, and report by how much they differ.
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """What an engine makes of some random codes in one step.
+
+    Attributes:
+        manifest: of the engine's step graph.
+        start: (n, code_dim), the codes.
+        code: (n, code_dim), after one step.
+        activation: (n,).
+        gradient: (n,), mean absolute.
+        image: (n, 3, S, S), of the codes before the step.
+    """
+
+    manifest: StepManifest
+    start: Numbers
+    code: Numbers
+    activation: Numbers
+    gradient: Numbers
+    image: Numbers
+
+
+def probe(runner: Runner, prior: CodePrior, num_codes: int, seed: int = 0, scale: float = 1.0) -> Probe:
+    """Take one step from random codes and units, the same for every engine of a layer.
 
     One step, and not several: ascent is chaotic, so that engines that differ by rounding are far apart after ten.
 
     Args:
-        runner: the engine in question; its slots are overwritten.
-        reference: an engine of the same step graph with as many slots; they are overwritten.
+        runner: its slots are overwritten.
         prior: where random codes are drawn, as start codes are.
-        rounds: times that all slots are filled anew.
+        num_codes: as many rounds are run as it takes to pass them through the slots.
         seed: of codes and units.
         scale: spread of the codes, see :func:`engine.start.start_code`.
 
     Raises:
-        InputError: the two engines are of different step graphs or have different numbers of slots, or there are no
-            rounds.
-        EngineError: a runtime failed.
+        InputError: there are no codes.
+        EngineError: the runtime failed.
     """
+    if num_codes < 1:
+        raise InputError(f"compare one code or more, not {num_codes}")
     manifest = runner.manifest
-    if manifest != reference.manifest:
-        raise InputError("the two engines were built from different step graphs; build both from the same one")
-    if runner.num_slots != reference.num_slots:
-        raise InputError(
-            f"the two engines have {runner.num_slots} and {reference.num_slots} slots; build both with the same lanes"
-        )
-    if rounds < 1:
-        raise InputError(f"compare one round or more, not {rounds}")
-    slots = range(runner.num_slots)
-    rng = np.random.default_rng(seed)
-    errors: dict[str, list[float]] = {"activation": [], "gradient": [], "image": []}
-    moves: list[Numbers] = []
-    num_moved = 0
-    for number in range(rounds):
-        units = rng.integers(0, manifest.num_units, len(slots)).tolist()
-        jobs = [Job(unit, seed + number * len(slots) + slot) for slot, unit in enumerate(units)]
-        codes = np.stack([start_code(prior, f"parity of {manifest.layer}", job, scale) for job in jobs])
-        for engine in (runner, reference):
-            engine.fill(slots, units, codes)
-            engine.step(1)
-        ours, theirs = runner.scalars(), reference.scalars()
-        errors["activation"].append(_relative(ours.activation, theirs.activation))
-        errors["gradient"].append(_relative(ours.gradient, theirs.gradient))
-        moves.append(_distances(runner.codes(slots), reference.codes(slots), codes))
-        errors["image"].append(_largest(np.abs(runner.decode(codes) - reference.decode(codes))))
-        num_moved += int(np.count_nonzero(theirs.gradient))
-    worst = {name: _largest(np.asarray(values)) for name, values in errors.items()}
-    move = float(np.median(np.concatenate(moves)))  # nan if any is
-    return ParityReport(**worst, move=move, num_codes=rounds * len(slots), num_moved=num_moved)
+    units = np.random.default_rng(seed).integers(0, manifest.num_units, num_codes).tolist()
+    jobs = [Job(unit, seed + number) for number, unit in enumerate(units)]
+    codes = np.stack([start_code(prior, f"parity of {manifest.layer}", job, scale) for job in jobs])
+    found: dict[str, list[Numbers]] = {"code": [], "activation": [], "gradient": [], "image": []}
+    for begin in range(0, num_codes, runner.num_slots):
+        part = codes[begin : begin + runner.num_slots]
+        slots = range(len(part))
+        runner.fill(slots, units[begin : begin + len(part)], part)
+        runner.step(1)
+        scalars = runner.scalars()
+        found["activation"].append(scalars.activation[: len(part)].copy())
+        found["gradient"].append(scalars.gradient[: len(part)].copy())
+        found["code"].append(runner.codes(slots))
+        found["image"].append(runner.decode(part))
+    return Probe(manifest, codes, **{name: np.concatenate(parts) for name, parts in found.items()})
+
+
+def compare(ours: Probe, reference: Probe) -> ParityReport:
+    """By how much two engines differ on the same codes.
+
+    Raises:
+        InputError: the probes are of different step graphs or codes.
+    """
+    if ours.manifest != reference.manifest or not np.array_equal(ours.start, reference.start):
+        raise InputError("the probes are of different step graphs or codes; probe two engines of one graph alike")
+    return ParityReport(
+        activation=_relative(ours.activation, reference.activation),
+        gradient=_relative(ours.gradient, reference.gradient),
+        move=float(np.median(_distances(ours.code, reference.code, ours.start))),  # nan if any is
+        image=_largest(np.abs(ours.image - reference.image)),
+        num_codes=len(ours.start),
+        num_moved=int(np.count_nonzero(reference.gradient)),
+    )
 
 
 def _relative(values: Numbers, reference: Numbers) -> float:

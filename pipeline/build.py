@@ -22,7 +22,7 @@ from pipeline.publication import Publication, publish_atlas, run_facts
 from pipeline.report import RunReport
 from pipeline.retention import prune
 from pipeline.store import DamagedShardError, StoredShard
-from pipeline.table import remove_leftovers
+from pipeline.temporary import remove_leftovers
 from pipeline.versions import check_folder
 from pipeline.work import work
 from pipeline.worker import make_shard

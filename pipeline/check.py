@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import onnx_ir as ir
 
 from export.network import LayerInfo
-from export.step import compile_step
+from pipeline.tuning import compiled
 from pipeline.workspace import Workspace
 
 
@@ -19,14 +19,7 @@ def check_layers(workspace: Workspace, layers: Sequence[LayerInfo]) -> None:
         ModelError: the generator's image does not fit the network, or a layer cannot be compiled.
     """
     for layer in deepest(workspace.network.model(1).graph, layers):
-        compile_step(
-            workspace.network,
-            workspace.generator,
-            layer.name,
-            batch=workspace.config.run.batch,
-            ascent=workspace.ascent,
-            decay=workspace.config.generator.decay,
-        )
+        compiled(workspace, layer.name, 1)
 
 
 def deepest(graph: ir.Graph, layers: Sequence[LayerInfo]) -> list[LayerInfo]:

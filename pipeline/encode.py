@@ -18,7 +18,7 @@ from export.generator import Generator
 from export.generators.images import square
 from export.step import compile_decode
 from pipeline.sheet import Cell, png_sheet
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 from pipeline.workspace import CACHE, network_of
 
 BATCH = 8

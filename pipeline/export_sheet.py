@@ -12,7 +12,7 @@ from PIL import Image
 from export.errors import InputError
 from pipeline.atlas import open_atlas
 from pipeline.sheet import Cell, near_square, pdf_sheet, png_sheet
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 from pipeline.units import parse_units_option, select_units
 
 

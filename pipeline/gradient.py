@@ -14,7 +14,7 @@ from export.check_gradient import GradientReport, check_gradient
 from export.errors import InputError, StoreError
 from export.gradient import gradient_model, node_counts
 from export.models import read_model
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 from pipeline.workspace import network_of
 
 MAX_FILE_BYTES = 2_000_000_000

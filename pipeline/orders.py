@@ -30,7 +30,7 @@ from pipeline.config import AtlasConfig, parse_config
 from pipeline.plan import Plan, Shard
 from pipeline.retention import MODELS, ORDERS
 from pipeline.store import MALFORMED, Store
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 from pipeline.workspace import CACHE, Workspace
 
 

@@ -17,8 +17,8 @@ from export.arithmetic import multiply_additions
 from export.cone.regions import shape_of
 from export.errors import ModelError, StoreError
 from export.passes.shapes import static_shape
+from pipeline.memory import available_memory, format_size
 from pipeline.plan import LayerPlan, Plan
-from pipeline.progress import format_size
 from pipeline.report import last_rates
 from pipeline.workspace import Workspace
 
@@ -65,7 +65,7 @@ def predict(workspace: Workspace, plan: Plan) -> Prediction:
     rates = last_rates(workspace.out, workspace.builder.name)
     todo = [layer for layer in plan.layers if layer.num_todo]
     graphs = (workspace.network.model(1).graph, workspace.generator.model(1).graph) if todo else None
-    needs = {layer.info.name: _Need.of(*graphs, layer, workspace.config.run.batch) for layer in todo if graphs}
+    needs = {layer.info.name: _Need.of(*graphs, layer, workspace.batch) for layer in todo if graphs}
     unknown = [layer for layer in todo if layer.info.name not in rates]
     peak = _matrix_product_rate(workspace.config.run.threads) if unknown else 1.0
     duration_s = sum(
@@ -112,20 +112,6 @@ def check_room(workspace: Workspace, prediction: Prediction) -> list[str]:
             "available; a smaller run.batch needs less"
         ]
     return []
-
-
-def available_memory() -> int | None:
-    """Bytes that this process may still take, None where the system does not tell; a container's limit counts."""
-    found = []
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        found += [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-        limit = Path("/sys/fs/cgroup/memory.max").read_text().strip()
-        if limit != "max":
-            found.append(int(limit) - int(Path("/sys/fs/cgroup/memory.current").read_text()))
-    except (OSError, ValueError, IndexError):
-        pass
-    return min(found) if found else None
 
 
 @dataclass(frozen=True)

@@ -17,18 +17,17 @@ from __future__ import annotations
 import datetime
 import json
 import math
-import resource
 import socket
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from engine.loop import JobResult
+from pipeline.memory import peak_memory_bytes
 from pipeline.plan import Plan, Shard
 from pipeline.store import StoredShard
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 from pipeline.work import WorkDone
 from pipeline.workspace import Workspace
 
@@ -127,7 +126,7 @@ class RunReport:
             "runtime": self.workspace.builder.name,
             "runtime_version": self.workspace.runtime_version,
             "precision": config.run.precision,
-            "batch": config.run.batch,
+            "batch": self.workspace.batch,
             "version": self.version,
             "jobs": {
                 "asked": sum(self.num_jobs.values()),
@@ -175,9 +174,3 @@ def last_rates(out: Path, runtime: str) -> dict[str, float]:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             continue
     return rates
-
-
-def peak_memory_bytes() -> int:
-    """Of this process so far."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024

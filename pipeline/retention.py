@@ -9,14 +9,14 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from pipeline import registry, warm
+from pipeline import registry, tuning, warm
 from pipeline.store import Store
 
 log = logging.getLogger(__name__)
 
 DAY_S = 24 * 3600.0
 MODELS, ORDERS = "models", "orders"
-OURS = (registry.FOLDER, warm.FOLDER, MODELS, ORDERS)
+OURS = (registry.FOLDER, warm.FOLDER, tuning.FOLDER, MODELS, ORDERS)
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from export.errors import InputError
 from export.network import LayerInfo
 from pipeline.control import Control, Made, Mixture, between, run_control
 from pipeline.sheet import Cell, png_sheet
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 from pipeline.units import parse_units_option, select_units
 from pipeline.workspace import network_of
 

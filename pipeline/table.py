@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -13,7 +12,6 @@ import pyarrow.parquet as pq
 from export.errors import StoreError
 from pipeline.plan import LayerPlan
 from pipeline.records import Record, write_table
-from pipeline.temporary import SUFFIX, is_leftover, temporary_name
 
 SCHEMA = pa.schema(
     [
@@ -74,28 +72,3 @@ def read_rows(data: bytes) -> list[TableRow]:
     except (pa.ArrowInvalid, ValueError) as error:
         raise StoreError(f"the table of units cannot be read ({error}); build again to make it anew") from error
     return [TableRow(**row) for row in table.to_pylist()]
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Write a file whole or not at all; one that holds these bytes already is left alone.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    part = path.with_name(temporary_name(path.name))
-    try:
-        if path.is_file() and path.read_bytes() == data:
-            return
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.replace(path)
-    except OSError as error:
-        part.unlink(missing_ok=True)
-        raise StoreError(f"{path} cannot be written: {error.strerror}; choose another folder with --out") from error
-
-
-def remove_leftovers(folder: Path) -> None:
-    """Remove what killed processes left half written by :func:`replace_file`."""
-    for path in folder.glob(f".*{SUFFIX}"):
-        if is_leftover(path.name, 0.0):
-            path.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""Names of files that are being written, and which of them a killed process left behind.
+"""Files that are being written: whole or not at all; their names, and which of them a killed process left behind.
 
 A name tells which process writes it, so that another process can tell a leftover from work in progress.
 """
@@ -12,6 +12,8 @@ import secrets
 import socket
 from functools import cache
 from pathlib import Path
+
+from export.errors import StoreError
 
 SUFFIX = ".tmp"
 ABANDONED_S = 24 * 3600.0
@@ -60,3 +62,28 @@ def _alive(pid: int) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all; one that holds these bytes already is left alone.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    part = path.with_name(temporary_name(path.name))
+    try:
+        if path.is_file() and path.read_bytes() == data:
+            return
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(data)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise StoreError(f"{path} cannot be written: {error.strerror}; choose another folder with --out") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what killed processes left half written by :func:`replace_file`."""
+    for path in folder.glob(f".*{SUFFIX}"):
+        if is_leftover(path.name, 0.0):
+            path.unlink(missing_ok=True)

@@ -20,6 +20,7 @@ from export.update import Ascent
 from pipeline.config import AtlasConfig
 from pipeline.recipe import Recipe, prior_digest
 from pipeline.store import Store
+from pipeline.tuning import tuned_batch
 
 CACHE = Path("build") / "networks"
 """Where networks exported from PyTorch are kept."""
@@ -57,6 +58,11 @@ class Workspace:
     @property
     def engine_options(self) -> Mapping[str, object]:
         return {"threads": self.config.run.threads, "precision": self.config.run.precision}
+
+    @cached_property
+    def batch(self) -> int:
+        """Slots of a lane; measured first where configuration and store leave it open, see :mod:`pipeline.tuning`."""
+        return tuned_batch(self)
 
     @property
     def ascent(self) -> Ascent:
@@ -106,7 +112,7 @@ class Workspace:
             runtime=self.builder.name,
             runtime_version=self.runtime_version,
             precision=run.precision,
-            batch=run.batch,
+            batch=self.batch,
             seed=seed,
         )
 

@@ -39,9 +39,10 @@ def build(out: Path | None, **options: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(out: Path | None, as_json: bool, **options: Any) -> None:
     """Tell what a build of CONFIG would do, and about what it would take; compute nothing."""
+    from pipeline.memory import format_size
     from pipeline.plan import make_plan
     from pipeline.predict import predict
-    from pipeline.progress import format_duration, format_size
+    from pipeline.progress import format_duration
     from pipeline.workspace import open_workspace
 
     config = configured(**options)

@@ -60,6 +60,7 @@ def study(
     units: str | None,
     seeds: int | None,
     runtime: str | None,
+    memory: str | None,
     **given: Any,
 ) -> None:
     """Run the studies NAMES, or all, over the finished atlas of CONFIG.
@@ -69,6 +70,6 @@ def study(
     """
     from pipeline.evidence import Given, study_atlas
 
-    settings = configured(config, layers, units, seeds, runtime)
+    settings = configured(config, layers, units, seeds, runtime, memory)
     for line in study_atlas(settings, out or settings.default_out, names, Given(**given)):
         click.echo(line)

@@ -29,6 +29,7 @@ def config_options(command: Any) -> Any:
             click.option("--units", help="Only these units of every layer: all, 0:64, 3,17,40:50, or a class name."),
             click.option("--seeds", type=click.IntRange(min=1), help="Seeds (start codes) per unit."),
             click.option("--runtime", help="One that `neuron-atlas engines` lists."),
+            click.option("--memory", help="What a process may take at its peak, such as 4GiB."),
             click.option("--out", type=click.Path(file_okay=False, path_type=Path), help="Default: build/NAME."),
         )
     ):
@@ -42,9 +43,14 @@ def output_option(what: str) -> Callable[[F], F]:
 
 
 def configured(
-    config: str, layers: str | None, units: str | None, seeds: int | None, runtime: str | None
+    config: str,
+    layers: str | None,
+    units: str | None,
+    seeds: int | None,
+    runtime: str | None,
+    memory: str | None,
 ) -> AtlasConfig:
     """The configuration that :func:`config_options` describe."""
     from pipeline.config import load_config, read_overrides
 
-    return read_overrides(layers, units, seeds, runtime).apply(load_config(config))
+    return read_overrides(layers, units, seeds, runtime, memory).apply(load_config(config))

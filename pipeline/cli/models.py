@@ -41,7 +41,7 @@ def layers(model: str, weights: Path | None) -> None:
 @output_option("The ONNX file to write.")
 def export(source: str, weights: Path | None, output: Path) -> None:
     """Write the network that SOURCE names as an ONNX file with its layer names and its card."""
-    from pipeline.table import replace_file
+    from pipeline.temporary import replace_file
     from pipeline.workspace import network_of
 
     replace_file(output, network_of(source, weights).path.read_bytes())

@@ -42,7 +42,7 @@ def prune(config: str, out: Path | None, days: int | None, dry_run: bool) -> Non
     Every build that publishes does this too.
     """
     from pipeline.config import load_config
-    from pipeline.progress import format_size
+    from pipeline.memory import format_size
     from pipeline.retention import prune as run_prune
     from pipeline.workspace import open_store
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import ByteSize, TypeAdapter, ValidationError
+
 from export.errors import ConfigError
 from pipeline.config.sections import AtlasConfig, LayerSection
 from pipeline.units import Units, parse_units_option
@@ -20,12 +22,14 @@ class Overrides:
         units: for every layer.
         seeds: for every layer.
         runtime: the runtime.
+        memory: bytes that a process may take.
     """
 
     layers: tuple[str, ...] | None = None
     units: Units | None = None
     seeds: int | None = None
     runtime: str | None = None
+    memory: int | None = None
 
     def apply(self, config: AtlasConfig) -> AtlasConfig:
         """Return ``config`` with the overrides in place.
@@ -45,13 +49,28 @@ class Overrides:
             changes["units"] = self.units
         if self.seeds is not None:
             changes["seeds"] = self.seeds
-        run = config.run.model_copy(update={"runtime": self.runtime} if self.runtime else {})
+        told = {"runtime": self.runtime, "memory": self.memory}
+        run = config.run.model_copy(update={name: value for name, value in told.items() if value is not None})
         return config.model_copy(
             update={"layers": tuple(layer.model_copy(update=changes) for layer in layers), "run": run}
         )
 
 
-def read_overrides(layers: str | None, units: str | None, seeds: int | None, runtime: str | None) -> Overrides:
-    """The command line's ``--layers a,b --units 0:64 --seeds N --runtime R``."""
+def read_overrides(
+    layers: str | None, units: str | None, seeds: int | None, runtime: str | None, memory: str | None = None
+) -> Overrides:
+    """The command line's ``--layers a,b --units 0:64 --seeds N --runtime R --memory 4GiB``.
+
+    Raises:
+        ConfigError: units or a size that cannot be read.
+    """
     names = tuple(name.strip() for name in layers.split(",") if name.strip()) if layers is not None else None
-    return Overrides(names, parse_units_option(units) if units is not None else None, seeds, runtime)
+    chosen = parse_units_option(units) if units is not None else None
+    return Overrides(names, chosen, seeds, runtime, _size(memory) if memory is not None else None)
+
+
+def _size(text: str) -> int:
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError as error:
+        raise ConfigError(f"--memory takes a size such as 4GiB or 800MB, not {text!r}") from error

@@ -5,7 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ByteSize,
+    ConfigDict,
+    Field,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
 
 from pipeline.units import Units, parse_units
 
@@ -39,6 +48,17 @@ def _range(value: object) -> object:
     raise ValueError("two numbers, [black, white]")
 
 
+def _memory(value: object) -> object:
+    if value is None or type(value) is int:
+        return value
+    try:
+        return int(_SIZE.validate_python(value))
+    except ValidationError as error:
+        raise ValueError('a size such as "4GiB"') from error
+
+
+_SIZE = TypeAdapter(ByteSize)
+MemoryField = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_memory)]
 PriorField = Annotated[Any, BeforeValidator(_prior)]
 RangeField = Annotated[Any, BeforeValidator(_range)]
 UnitsField = Annotated[Any, BeforeValidator(parse_units)]
@@ -118,7 +138,10 @@ class RunSection(_Section):
         threads: 0 for all cores.
         lanes: batches that step side by side on their shares of the threads; 0 measures once what is fastest here. No
             result depends on it.
-        batch: slots of a lane, which step together.
+        batch: slots of a lane, which step together; part of the recipe. 0: the first build of a store measures which is
+            fastest, and all later ones keep to it.
+        memory: what a process may take at its peak, such as ``4GiB``; fewer lanes are run, and a smaller batch where it
+            is 0, to stay below it. By default four fifths of what is free.
         poll_every: steps between looks at the slots; must divide ``ascent.steps``.
         shard_size: units of a shard; what a killed run loses at most, per process.
     """
@@ -127,7 +150,8 @@ class RunSection(_Section):
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     threads: int = Field(default=0, ge=0)
     lanes: int = Field(default=0, ge=0)
-    batch: int = Field(default=16, ge=1)
+    batch: int = Field(default=16, ge=0)
+    memory: MemoryField = None
     poll_every: int = Field(default=5, ge=1)
     shard_size: int = Field(default=64, ge=1)
 

@@ -22,7 +22,7 @@ from pipeline.dataset.images import Batch, ImageSet, batches
 from pipeline.dataset.statistics import Statistics
 from pipeline.forward import RUNTIME, Stateful
 from pipeline.recipe import canonical_json
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 
 REVISION = 1
 """Raised whenever a change can change what a pass counts."""

@@ -1,10 +1,12 @@
 """Ours against everything else that climbs, side by side: image-steps per second, and units per hour.
 
-    python -m tests.bench.throughput [--workload lite0] [--rounds 5] [--out build/bench.json]
+    python -m tests.bench.throughput [--workload lite0] [--layer _fc] [--rounds 5] [--out build/bench.json]
 
-Every row runs in a process of its own (see :mod:`tests.bench.rivals`); all rows of a layer are alive at once and take
-steps in turn, so that a slow moment of the machine hits all of them. A workload's figure weighs its layers by the units
-they stand for. Writes JSON and a plot beside it, and prints the table.
+Every row runs in a process of its own (see :mod:`tests.bench.rivals`). A layer's anchor, our ONNX Runtime engine, stays
+alive; each other row takes steps in turn with it, so that a slow moment of the machine hits both, and no more than two
+are in memory. A row's speed is its ratio to the anchor in these rounds, times the anchor's median over all of them. A
+workload's figure weighs its layers by the units they stand for. Rows are written to the JSON as they are measured, and
+those of the same code are kept when it is run again. Writes a plot beside it, and prints the table.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import statistics
 import subprocess
 import sys
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import IO, Any
 
@@ -26,10 +28,12 @@ import onnx_ir as ir
 
 from engine.host import num_threads
 from engine.runtimes import get_builder
-from engine.runtimes.openvino import cpu_flags
+from engine.runtimes.openvino import CPUINFO, cpu_flags
 from export.arithmetic import multiply_additions
+from export.manifest import GRAPH_REVISION
 from export.passes.shapes import infer_shapes
 from export.update import Ascent
+from pipeline.temporary import replace_file
 from tests.bench.rivals import PUBLISHED, start, step_graph
 
 LAYERS = {
@@ -39,69 +43,78 @@ LAYERS = {
 }
 ROWS = ("published", "torch-eager", "torch-compile-fp32", "torch-compile-bf16", "onnx-ad", "onnxruntime", "openvino")
 OURS = ("onnxruntime", "openvino")
+ANCHOR = "onnxruntime"
 SLOW_S = 20.0
 """A row whose step takes longer is measured once and no more."""
+BF16_FLAGS = {"avx512_bf16", "amx_bf16"}
 
 
-@dataclass
-class Row:
+class Process:
     """One row of one layer at work."""
 
-    name: str
-    process: subprocess.Popen[str]
-    speeds: list[float] = field(default_factory=list)
-    peak_bytes: int = 0
-    reason: str = ""
+    def __init__(self, name: str, workload: str, layer: str, batch: int) -> None:
+        command = [sys.executable, "-m", "tests.bench.rivals", name, workload, layer]
+        command += ["--batch", str(batch), "--threads", str(num_threads({}))]
+        self.name, self._batch = name, batch
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        begun = time.monotonic()
+        self._reply()
+        click.echo(f"  {name}: ready after {time.monotonic() - begun:.0f} s", err=True)
 
-    def reply(self) -> list[str]:
-        assert self.process.stdout is not None
-        line = self.process.stdout.readline()
+    def _reply(self) -> list[str]:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
         if not line:
-            self.reason = f"ended with exit code {self.process.wait()}"
-            raise RuntimeError(self.reason)
+            raise RuntimeError(f"{self.name} ended with exit code {self._process.wait()}")
         return line.split()
 
-    def step(self) -> None:
-        stdin: IO[str] | None = self.process.stdin
+    def step(self) -> float:
+        """Image-steps per second of one step."""
+        stdin: IO[str] | None = self._process.stdin
         assert stdin is not None
         stdin.write("\n")
         stdin.flush()
-        _, seconds, images = self.reply()
-        self.speeds.append(int(images) / float(seconds))
+        _, seconds, images = self._reply()
+        return int(images) / float(seconds)
 
-    def finish(self) -> None:
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        self.peak_bytes = int(self.reply()[1])
-        self.process.wait()
+    def finish(self) -> int:
+        """End it; the bytes it took at its peak."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        peak = int(self._reply()[1])
+        self._process.wait()
+        return peak
 
 
-def measure_layer(workload: str, layer: str, rows: list[str], batch: int, rounds: int) -> list[Row]:
-    """Build every row, then let them take steps in turn."""
-    alive: list[Row] = []
-    failed: list[Row] = []
+def measure_row(name: str, workload: str, layer: str, batch: int, rounds: int, anchor: Process) -> dict[str, Any]:
+    """Steps in turn with the anchor; the anchor itself takes its own."""
+    if "bf16" in name and not BF16_FLAGS & cpu_flags():
+        return {"reason": "the processor has no bf16 instructions"}
+    try:
+        row = Process(name, workload, layer, batch) if name != anchor.name else anchor
+        speeds, beside = [], []
+        for _ in range(rounds):
+            beside.append(anchor.step())
+            speeds.append(row.step() if row is not anchor else beside[-1])
+            if batch / speeds[-1] > SLOW_S:
+                break
+        peak = row.finish() if row is not anchor else None
+    except RuntimeError as error:
+        return {"reason": str(error)}
+    ratios = [a / b for a, b in zip(speeds, beside, strict=True)]
+    return {"speeds": speeds, "anchor": beside, "ratio": statistics.median(ratios), "peak_bytes": peak}
+
+
+def measure_layer(
+    workload: str, layer: str, rows: Sequence[str], batch: int, rounds: int, keep: Callable[[str, dict[str, Any]], None]
+) -> None:
+    """Measure rows of a layer beside its anchor; ``keep`` is told of each."""
+    anchor = Process(ANCHOR, workload, layer, batch)
     for name in rows:
-        command = [sys.executable, "-m", "tests.bench.rivals", name, workload, layer]
-        command += ["--batch", str(batch), "--threads", str(num_threads({}))]
-        process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        )
-        row = Row(name, process)
-        begun = time.monotonic()
-        try:
-            row.reply()
-            alive.append(row)
-            click.echo(f"  {name}: ready after {time.monotonic() - begun:.0f} s", err=True)
-        except RuntimeError:
-            failed.append(row)
-            click.echo(f"  {name}: {row.reason}", err=True)
-    for _ in range(rounds):
-        for row in alive:
-            if not row.speeds or min(row.speeds) * SLOW_S > batch:
-                row.step()
-    for row in alive:
-        row.finish()
-    return alive + failed
+        keep(name, measure_row(name, workload, layer, batch, rounds, anchor))
+    keep("", {"peak_bytes": anchor.finish()})
 
 
 def matmul_peak_gflops(side: int = 2048) -> float:
@@ -145,10 +158,32 @@ def steps_at_equal_activation(workload: str, layer: str) -> dict[str, Any]:
     return {"layer": layer, "published": height, "rate": rate, "steps": steps, "ours": ours, "reached": ours >= height}
 
 
+class Results:
+    """What has been measured, in a JSON file that grows; that of other code is forgotten."""
+
+    def __init__(self, path: Path, facts: dict[str, Any]) -> None:
+        self.path = path
+        self.data: dict[str, Any] = {**facts, "measured": {}, "activation": {}}
+        try:
+            known = json.loads(path.read_text())
+        except (OSError, ValueError):
+            known = {}
+        if known.get("key") == facts["key"]:
+            self.data |= {part: known[part] for part in ("measured", "activation")}
+
+    def of_layer(self, workload: str, layer: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.data["measured"].setdefault(f"{workload} {layer}", {})
+        return found
+
+    def write(self) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path, (json.dumps(self.data, indent=1) + "\n").encode())
+
+
 @click.command()
 @click.option("--workload", "workloads", multiple=True, type=click.Choice(list(LAYERS)), default=list(LAYERS))
 @click.option("--row", "rows", multiple=True, type=click.Choice(ROWS), default=list(ROWS))
-@click.option("--layer", "only", multiple=True, help="Only these of the sampled layers.")
+@click.option("--layer", "only", multiple=True, help="Measure only these of the sampled layers.")
 @click.option("--batch", default=8, show_default=True)
 @click.option("--rounds", default=5, show_default=True)
 @click.option("--activation/--no-activation", default=True, help="Look for equal activation on lite0 (minutes).")
@@ -163,78 +198,78 @@ def main(
     out: Path,
 ) -> None:
     """Measure, print, write."""
-    peak = matmul_peak_gflops()
-    result: dict[str, Any] = {
-        "machine": f"{platform.processor() or platform.machine()}, {num_threads({})} threads, "
-        + ", ".join(sorted(f for f in cpu_flags() if f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16"))),
-        "command": " ".join(["python -m tests.bench.throughput", *sys.argv[1:]]),
-        "matmul_peak_gflops": round(peak, 1),
-        "rows": [],
-        "layers": [],
-        "activation": [],
-    }
+    flags = sorted(f for f in cpu_flags() if f in ("avx2", "avx512f", "avx512_bf16", "amx_bf16"))
+    machine = f"{cpu_name()}, {num_threads({})} threads, {', '.join(flags)}"
+    results = Results(out, {"key": [machine, GRAPH_REVISION, batch], "machine": machine, "command": COMMAND})
+    results.data["matmul_peak_gflops"] = round(matmul_peak_gflops(), 1)
     for workload in workloads:
-        layers = {k: v for k, v in LAYERS[workload].items() if not only or k in only}
-        found: dict[str, dict[str, Row]] = {}
-        for layer in layers:
-            click.echo(f"{workload} {layer}", err=True)
-            found[layer] = {row.name: row for row in measure_layer(workload, layer, list(rows), batch, rounds)}
-        equal = {}
-        if activation and workload == "lite0":
-            for layer in layers:
-                equal[layer] = steps_at_equal_activation(workload, layer)
-                click.echo(f"  {equal[layer]}", err=True)
-            result["activation"] += list(equal.values())
-        flops = {(layer, cone): flops_of(workload, layer, cone=cone) for layer in layers for cone in (False, True)}
-        for layer, made in found.items():
-            for row in made.values():
-                result["layers"].append(
-                    {
-                        "workload": workload,
-                        "layer": layer,
-                        "name": row.name,
-                        "image_steps_per_s": row.speeds,
-                        "reason": row.reason,
-                    }
-                )
-        for name in rows:
-            made_rows = {layer: made[name] for layer, made in found.items()}
-            result["rows"].append(summary(workload, name, layers, made_rows, equal, flops, peak))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
-    show(result)
-    plot(result, out.with_suffix(".png"))
+        for layer in LAYERS[workload]:
+            known = results.of_layer(workload, layer)
+            if only and layer not in only:
+                continue
+
+            def keep(name: str, found: dict[str, Any], known: dict[str, Any] = known) -> None:
+                known[name or ANCHOR] = {**known.get(name or ANCHOR, {}), **found}
+                results.write()
+
+            todo = [name for name in rows if "speeds" not in known.get(name, {})]
+            if todo:
+                click.echo(f"{workload} {layer}", err=True)
+                measure_layer(workload, layer, todo, batch, rounds, keep)
+            known["flops"] = {str(cone): flops_of(workload, layer, cone=cone) for cone in (False, True)}
+            if activation and workload == "lite0" and layer not in results.data["activation"]:
+                results.data["activation"][layer] = steps_at_equal_activation(workload, layer)
+                click.echo(f"  {results.data['activation'][layer]}", err=True)
+            results.write()
+    results.data["rows"] = [summary(workload, name, results.data) for workload in workloads for name in rows]
+    results.write()
+    show(results.data)
+    plot(results.data, out.with_suffix(".png"))
 
 
-def summary(
-    workload: str,
-    name: str,
-    layers: dict[str, int],
-    rows: dict[str, Row],
-    equal: dict[str, Any],
-    flops: dict[tuple[str, bool], int],
-    peak: float,
-) -> dict[str, Any]:
+COMMAND = "make bench"
+
+
+def cpu_name() -> str:
+    """As Linux names it."""
+    try:
+        lines = CPUINFO.read_text().splitlines()
+    except OSError:
+        lines = []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+
+
+def summary(workload: str, name: str, data: dict[str, Any]) -> dict[str, Any]:
     """One row over all layers of a workload: harmonic means, weighted by units."""
-    speeds = {layer: statistics.median(row.speeds) for layer, row in rows.items() if row.speeds}
-    complete = len(speeds) == len(layers)
+    layers = LAYERS[workload]
+    measured = {layer: data["measured"].get(f"{workload} {layer}", {}) for layer in layers}
+    speeds = {}
+    for layer, rows in measured.items():
+        if "ratio" in rows.get(name, {}):
+            anchor = statistics.median([speed for row in rows.values() for speed in row.get("anchor", ())])
+            speeds[layer] = rows[name]["ratio"] * anchor
     total = sum(layers.values())
-    rate = total / sum(units / speeds[layer] for layer, units in layers.items()) if complete else None
-    per_hour = None
-    if complete and equal:
-        steps = {x: (equal[x]["steps"] if name in OURS else PUBLISHED.steps) for x in layers}
-        per_hour = 3600 * total / sum(units * steps[x] / speeds[x] for x, units in layers.items())
-    work = sum(units * flops[x, name in OURS] for x, units in layers.items()) / total
-    spread = [f"{x} {min(r.speeds):.1f} to {max(r.speeds):.1f}" for x, r in rows.items() if r.speeds]
+    rate = per_hour = share = None
+    if len(speeds) == len(layers):
+        rate = total / sum(units / speeds[layer] for layer, units in layers.items())
+        equal = data["activation"] if workload == "lite0" else {}
+        if len(equal) == len(layers):
+            steps = {x: (equal[x]["steps"] if name in OURS else PUBLISHED.steps) for x in layers}
+            per_hour = 3600 * total / sum(units * steps[x] / speeds[x] for x, units in layers.items())
+        work = sum(units * measured[x]["flops"][str(name in OURS)] for x, units in layers.items()) / total
+        share = rate * work / data["matmul_peak_gflops"] / 1e9
+    spread = {x: [min(rows[name]["speeds"]), max(rows[name]["speeds"])] for x, rows in measured.items() if x in speeds}
+    reasons = {rows[name]["reason"] for rows in measured.values() if "reason" in rows.get(name, {})}
     return {
         "workload": workload,
         "name": name,
         "image_steps_per_s": rate,
         "units_per_hour_equal_activation": per_hour,
-        "share_of_peak": rate * work / peak / 1e9 if rate else None,
-        "peak_memory_bytes": max((row.peak_bytes for row in rows.values()), default=0) or None,
+        "share_of_peak": share,
+        "peak_memory_bytes": max((rows.get(name, {}).get("peak_bytes") or 0 for rows in measured.values()), default=0),
         "by_layer": speeds,
         "spread": spread,
+        "reason": "; ".join(sorted(reasons)),
     }
 
 
@@ -255,8 +290,9 @@ def show(result: dict[str, Any]) -> None:
             click.echo(
                 f"{row['name']:22} {_cell(rate, '.2f'):>13} {_cell(rate and best and rate / best, '.2f'):>17} "
                 f"{_cell(hour, '.0f'):>27} {_cell(share and 100 * share, '.0f') + ' %':>15} "
-                f"{_cell(memory and memory / 2**30, '.1f') + ' GiB':>13}"
+                f"{_cell(memory and memory / 2**30, '.1f') + ' GiB':>13}  {row['reason']}"
             )
+            click.echo("    " + ", ".join(f"{layer} {speed:.2f}" for layer, speed in row["by_layer"].items()))
 
 
 def _cell(value: float | None, form: str) -> str:

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 
-from engine.parity import compare
+from engine.parity import compare, probe
 from engine.runtimes import get_builder
 from export.generator import resolve_generator
 from export.manifest import StepGraph
@@ -33,7 +33,8 @@ class TestParity:
     @pytest.mark.parametrize("layer", ["_blocks.4", "_fc"])
     def test_the_demo(self, build: Build, runtime: tuple[str, str], layer: str) -> None:
         graph = demo_graph(layer)
-        with build(graph, lanes=2) as runner, get_builder(REFERENCE).build(graph, {"threads": 2, "lanes": 2}) as other:
-            report = compare(runner, other, resolve_generator(GENERATOR).prior)
+        prior = resolve_generator(GENERATOR).prior
+        with build(graph, lanes=2) as runner, get_builder(REFERENCE).build(graph, {"threads": 2}) as other:
+            report = compare(probe(runner, prior, 8), probe(other, prior, 8))
         assert report.ok(*TOLERANCE[runtime[1]]), report
         assert report.num_moved == report.num_codes

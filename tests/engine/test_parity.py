@@ -7,7 +7,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from engine.parity import ParityReport, compare
+from engine.parity import ParityReport, compare, probe
+from engine.protocol import Runner
 from export.errors import InputError
 from export.manifest import StepGraph
 from tests.engine.conftest import make_prior
@@ -16,13 +17,19 @@ from tests.engine.reference import NumpyRunner
 
 PRIOR = make_prior(64)
 MLP = Mlp.random(code_dim=64, num_units=6)
+
+
+def difference(runner: Runner, reference: Runner, num_codes: int = 8, seed: int = 0) -> ParityReport:
+    return compare(*(probe(engine, PRIOR, num_codes, seed) for engine in (runner, reference)))
+
+
 GRAPH = {"batch": 4, "code_dim": 64, "side": 32}
 
 
 def test_onnxruntime_and_openvino_agree_on_a_convolutional_graph(build_with) -> None:
     graph = conv_graph(**GRAPH)
     with build_with("openvino", graph) as runner, build_with("onnxruntime", graph) as reference:
-        report = compare(runner, reference, PRIOR, rounds=3)
+        report = difference(runner, reference, 12)
     assert report.ok(1e-4, 1e-4), report
     assert not report.ok(1e-9, 1e-9), "two runtimes never agree to the bit here; the comparison looked at nothing"
     assert (report.num_codes, report.num_moved) == (12, 12)
@@ -30,7 +37,7 @@ def test_onnxruntime_and_openvino_agree_on_a_convolutional_graph(build_with) -> 
 
 def test_a_runtime_agrees_with_numpy(build_with) -> None:
     with build_with("onnxruntime", MLP.graph(4)) as runner:
-        assert compare(runner, NumpyRunner(MLP.manifest(4), MLP), PRIOR, seed=5).ok(1e-4, 1e-4)
+        assert difference(runner, NumpyRunner(MLP.manifest(4), MLP), seed=5).ok(1e-4, 1e-4)
 
 
 def negate_last_weight(model: bytes) -> bytes:
@@ -55,7 +62,7 @@ def negate_last_weight(model: bytes) -> bytes:
 def test_a_wrong_graph_fails(build_with, wrong, field: str) -> None:
     graph = conv_graph(**GRAPH)
     with build_with("openvino", wrong(graph)) as runner, build_with("onnxruntime", graph) as reference:
-        report = compare(runner, reference, PRIOR)
+        report = difference(runner, reference)
     assert not report.ok(3e-3, 3e-3), report
     assert getattr(report, field) > 3e-3
 
@@ -64,26 +71,33 @@ def test_a_side_that_is_not_a_number_fails() -> None:
     nan = Mlp(MLP.bottom, MLP.top * np.float32(np.nan), MLP.paint)
     sound, broken = (NumpyRunner(MLP.manifest(4), mlp) for mlp in (MLP, nan))
     for pair in ((broken, sound), (sound, broken)):
-        report = compare(*pair, PRIOR)
+        report = difference(*pair)
         assert math.isnan(report.activation)
         assert not report.ok(1e9, 1e9)
 
 
 def test_a_dead_unit_that_stays_where_it_is_agrees() -> None:
     dead = Mlp(MLP.bottom, MLP.top * np.float32(0), MLP.paint)
-    report = compare(*(NumpyRunner(MLP.manifest(4), dead) for _ in range(2)), PRIOR)
+    report = difference(*(NumpyRunner(MLP.manifest(4), dead) for _ in range(2)))
     assert report.ok(0, 0)
     assert report.num_moved == 0
 
 
-def test_refuses_what_cannot_be_compared(build_with) -> None:
+def test_refuses_what_cannot_be_compared() -> None:
     runner = NumpyRunner(MLP.manifest(4), MLP)
-    with pytest.raises(InputError, match="different step graphs"):
-        compare(runner, NumpyRunner(MLP.manifest(5), MLP), PRIOR)
-    with pytest.raises(InputError, match="one round"):
-        compare(runner, runner, PRIOR, rounds=0)
-    with build_with("onnxruntime", MLP.graph(4), lanes=2) as wide, pytest.raises(InputError, match="8 and 4 slots"):
-        compare(wide, runner, PRIOR)
+    for other in (probe(NumpyRunner(MLP.manifest(5), MLP), PRIOR, 8), probe(runner, PRIOR, 8, seed=1)):
+        with pytest.raises(InputError, match="different step graphs or codes"):
+            compare(probe(runner, PRIOR, 8), other)
+    with pytest.raises(InputError, match="one code"):
+        probe(runner, PRIOR, 0)
+
+
+def test_engines_of_other_numbers_of_slots_can_be_compared(build_with) -> None:
+    graph = MLP.graph(4)
+    with build_with("onnxruntime", graph, lanes=2) as wide, build_with("onnxruntime", graph) as narrow:
+        report = difference(wide, narrow, 11)
+    assert report.ok(0, 0), report
+    assert report.num_codes == 11
 
 
 def test_the_report_reads_as_a_sentence() -> None:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
-from engine.tuning import fastest_lanes, lane_choices
+from engine.tuning import Setting, fastest, lane_choices
 from tests.engine.graphs import Mlp
 from tests.engine.reference import NumpyRunner
 
@@ -24,10 +26,10 @@ class Clock:
 class Waiting(NumpyRunner):
     """Takes ``delay_s`` a step, whatever its number of slots."""
 
-    def __init__(self, lanes: int, delay_s: float, clock: Clock) -> None:
+    def __init__(self, num_slots: int, delay_s: float, clock: Clock) -> None:
         mlp = Mlp.random(code_dim=4, num_units=2)
         super().__init__(mlp.manifest(2), mlp)
-        self.num_slots = 2 * lanes
+        self.num_slots = num_slots
         self.closed = False
         self._delay_s, self._clock = delay_s, clock
 
@@ -38,18 +40,58 @@ class Waiting(NumpyRunner):
         self._clock.now_s += count * self._delay_s
 
 
+class Bench:
+    """Engines that step ``speed(setting)`` slots a second; remembers those that were built."""
+
+    def __init__(self, speed: Callable[[Setting], float]) -> None:
+        self.clock, self.built = Clock(), dict[Setting, Waiting]()
+        self._speed = speed
+
+    def __call__(self, setting: Setting) -> Waiting:
+        delay_s = setting.num_slots / self._speed(setting)
+        self.built[setting] = Waiting(setting.num_slots, delay_s, self.clock)
+        return self.built[setting]
+
+
 @pytest.mark.parametrize(
-    ("delays", "best"),
+    ("speeds", "best"),
     [
-        ({1: 0.02, 2: 0.03, 4: 0.1}, 2),  # 100, 133, 80 slots a second
-        ({1: 0.02, 2: 0.04, 4: 0.04}, 4),  # nothing won by two, but by four
-        ({1: 0.02, 2: 0.0398, 4: 0.0797}, 1),  # less than a lane is worth
+        ({1: 100, 2: 133, 4: 80}, 2),
+        ({1: 100, 2: 100, 4: 200}, 4),  # nothing won by two, but by four
+        ({1: 100, 2: 102, 4: 102}, 1),  # less than a lane is worth
     ],
 )
-def test_the_fastest_is_chosen_and_every_engine_is_closed(delays: dict[int, float], best: int) -> None:
-    clock = Clock()
-    runners = {lanes: Waiting(lanes, delay, clock) for lanes, delay in delays.items()}
-    found, speeds = fastest_lanes(runners.__getitem__, list(delays), clock)
-    assert found == best
-    assert speeds.keys() == delays.keys()
-    assert all(runner.closed for runner in runners.values())
+def test_the_fastest_lanes_are_chosen_and_every_engine_is_closed(speeds: dict[int, float], best: int) -> None:
+    bench = Bench(lambda setting: speeds[setting.lanes])
+    found, measured = fastest(bench, [16], list(speeds), clock=bench.clock)
+    assert found == Setting(16, best)
+    assert {setting.lanes: speed for setting, speed in measured.items()} == pytest.approx(speeds)
+    assert all(runner.closed for runner in bench.built.values())
+
+
+@pytest.mark.parametrize(
+    ("speeds", "best"),
+    [
+        ({4: 90, 8: 95, 16: 100, 32: 120, 64: 150}, 64),
+        ({4: 90, 8: 95, 16: 100, 32: 120, 64: 121}, 32),
+        (
+            {4: 90, 8: 99, 16: 100, 32: 101, 64: 200},
+            8,
+        ),  # smaller is as good; beyond a plain nobody looks
+        ({4: 300, 8: 200, 16: 100, 32: 50, 64: 20}, 4),
+    ],
+)
+def test_the_batch_grows_or_shrinks_while_it_pays(speeds: dict[int, float], best: int) -> None:
+    bench = Bench(lambda setting: speeds[setting.batch])
+    found, measured = fastest(bench, list(speeds), [1], clock=bench.clock)
+    assert found == Setting(best, 1)
+    assert best in {setting.batch for setting in measured}
+
+
+def test_what_does_not_fit_is_not_built() -> None:
+    bench = Bench(lambda setting: setting.num_slots)
+    found, _ = fastest(bench, [4, 8, 16, 32], [1, 2], lambda setting: setting.num_slots <= 16, bench.clock)
+    assert found == Setting(16, 1)
+    assert max(setting.num_slots for setting in bench.built) == 16
+    with pytest.raises(ValueError, match="fits"):
+        fastest(bench, [4], [1], lambda setting: False, bench.clock)

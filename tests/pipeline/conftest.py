@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-import pipeline.engines
+import pipeline.tuning
+from engine.protocol import Builder
+from engine.runtimes import builders
 from pipeline.config import Overrides, load_config
 from pipeline.workspace import Workspace, open_workspace
 from tests.pipeline.models import write_tiny
@@ -19,7 +22,7 @@ from tests.pipeline.models import write_tiny
 def engine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this test's engines keep what was measured of them."""
     folder = tmp_path / "engines"
-    monkeypatch.setattr(pipeline.engines, "CACHE", folder)
+    monkeypatch.setattr(pipeline.tuning, "CACHE", folder)
     return folder
 
 
@@ -46,3 +49,19 @@ def dead_pid() -> int:
     process = subprocess.Popen([sys.executable, "-c", ""])
     process.wait()
     return process.pid
+
+
+@pytest.fixture
+def workspace_of(open_tiny: Callable[..., Workspace]) -> Callable[..., Workspace]:
+    """``workspace_of(BUILDER, threads=2, ...)``: a workspace with another runtime and changes of ``[run]``."""
+
+    def open_with(builder: Builder | str = "onnxruntime", **run: object) -> Workspace:
+        workspace = open_tiny()
+        config = workspace.config
+        return dataclasses.replace(
+            workspace,
+            builder=builders()[builder] if isinstance(builder, str) else builder,
+            config=config.model_copy(update={"run": config.run.model_copy(update=run)}),
+        )
+
+    return open_with

@@ -149,7 +149,7 @@ def test_every_atlas_of_the_project_reads() -> None:
 
 def test_overrides_replace_what_they_name(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
-    changed = read_overrides("conv, extra", "0:2", 4, "openvino").apply(config)
+    changed = read_overrides("conv, extra", "0:2", 4, "openvino", "1.5GiB").apply(config)
     assert [(layer.name, layer.selection, layer.seeds) for layer in changed.layers] == [
         ("conv", "0:2", 4),
         ("extra", "0:2", 4),

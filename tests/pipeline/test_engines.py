@@ -11,7 +11,8 @@ from onnx import numpy_helper
 
 import engine.runtimes
 import pipeline.engines
-from engine.protocol import Builder, Runner
+import pipeline.tuning
+from engine.protocol import Runner
 from engine.runtimes import builders, openvino
 from export.errors import EngineError
 from export.manifest import StepGraph
@@ -34,22 +35,6 @@ class Wrong(openvino.OpenVinoBuilder):
         weight.CopyFrom(numpy_helper.from_array(1.1 * numpy_helper.to_array(weight), weight.name))
         self.num_built += 1
         return super().build(dataclasses.replace(graph, step=model.SerializeToString()), options)
-
-
-@pytest.fixture
-def workspace_of(open_tiny: Open) -> Open:
-    """``workspace_of(BUILDER, threads=2, ...)``: a workspace with another runtime and changes of ``[run]``."""
-
-    def open_with(builder: Builder | str = "onnxruntime", **run: object) -> Workspace:
-        workspace = open_tiny()
-        config = workspace.config
-        return dataclasses.replace(
-            workspace,
-            builder=builders()[builder] if isinstance(builder, str) else builder,
-            config=config.model_copy(update={"run": config.run.model_copy(update=run)}),
-        )
-
-    return open_with
 
 
 def test_a_wrong_engine_is_refused_with_the_figures(workspace_of: Open) -> None:
@@ -87,37 +72,11 @@ def test_the_reference_is_not_compared_with_itself(workspace_of: Open, monkeypat
         engines.runner("fc", pre_activation=False)
 
 
-def test_lanes_are_measured_once_per_network(workspace_of: Open, engine_cache: Path, monkeypatch) -> None:
-    workspace = workspace_of(threads=2)
-    measured: list[str] = []
-
-    def fastest(build, choices):
-        measured.append("lanes")
-        assert choices == [1, 2]
-        with build(2) as runner:
-            assert runner.num_slots == 2 * workspace.config.run.batch
-        return 2, {1: 1.0, 2: 2.0}
-
-    monkeypatch.setattr(pipeline.engines, "fastest_lanes", fastest)
-    with Engines(workspace) as engines:
-        for layer in ("relu1", "fc"):
-            assert engines.runner(layer, pre_activation=False).num_slots == 2 * workspace.config.run.batch
-    assert measured == ["lanes"]
-    assert len(list(engine_cache.glob("tuning-*.json"))) == 1
-
-
-def test_given_lanes_are_taken(workspace_of: Open, monkeypatch) -> None:
-    monkeypatch.setattr(pipeline.engines, "fastest_lanes", lambda *args: pytest.fail("measured"))
-    workspace = workspace_of(threads=2, lanes=2)
-    with Engines(workspace) as engines:
-        assert engines.runner("fc", pre_activation=False).num_slots == 2 * workspace.config.run.batch
-
-
 def test_a_folder_that_cannot_be_written_costs_the_measurement_only(
     workspace_of: Open, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setattr(pipeline.engines, "CACHE", tmp_path / "file" / "engines")
+    monkeypatch.setattr(pipeline.tuning, "CACHE", tmp_path / "file" / "engines")
     workspace = workspace_of("openvino")
     with Engines(workspace) as engines:
         engines.runner("fc", pre_activation=False)

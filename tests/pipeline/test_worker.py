@@ -29,7 +29,7 @@ class CountingBuilder:
     """A real runtime that counts its engines."""
 
     def __init__(self, inner: Builder) -> None:
-        self.name = inner.name
+        self.name, self.device = inner.name, inner.device
         self.availability, self.precisions = inner.availability, inner.precisions
         self._inner = inner
         self.built: list[str] = []

@@ -15,7 +15,7 @@ from PIL import Image
 from pipeline.dataset.images import ImageSet
 from pipeline.studies.base.context import Context
 from pipeline.studies.base.judge import Pixels, unit_length
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 
 Kind = Literal["pixels", "judge"]
 KINDS: tuple[Kind, ...] = ("pixels", "judge")

@@ -21,7 +21,7 @@ from pipeline.records import write_table
 from pipeline.site.panels import Value, blocks_to_json
 from pipeline.studies.base.context import DATASET, STUDIES, Context
 from pipeline.studies.base.study import MissingInput, Output, Study
-from pipeline.table import replace_file
+from pipeline.temporary import replace_file
 
 STAMP = "study.json"
 Outcome = Literal["done", "kept", "refused"]

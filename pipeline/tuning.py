@@ -1,0 +1,214 @@
+"""How the engines of a build use the machine: batch and lanes, measured within a memory budget.
+
+Lanes change no result, so every machine measures its own and keeps them in :data:`CACHE`. The batch is part of the
+recipe: where the configuration leaves it open, the first machine that works for a store chooses it, and all others
+follow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.footprint import engine_bytes
+from engine.host import num_threads
+from engine.protocol import Runner
+from engine.tuning import Setting, fastest, lane_choices
+from export.errors import EngineError, StoreError
+from export.manifest import GRAPH_REVISION, StepGraph, StepManifest
+from export.network import LayerInfo
+from export.step import compile_step
+from pipeline.memory import available_memory, format_size, resident_bytes
+from pipeline.recipe import canonical_json
+from pipeline.temporary import replace_file
+
+if TYPE_CHECKING:
+    from pipeline.workspace import Workspace
+
+CACHE = Path("build") / "engines"
+"""What is known of engines on this machine: ``tuning-KEY.json``, ``parity-KEY.json``."""
+
+BATCHES = (4, 8, 16, 32)
+"""Tried where the configuration leaves the batch open."""
+
+FOLDER = "tuning"
+"""Of the store: ``KEY.json``, the batch chosen for a network, generator and runtime."""
+
+SHARE = 0.8
+"""Of the memory that is free, where no budget is given."""
+
+
+def compiled(workspace: Workspace, layer: str, batch: int, *, pre_activation: bool = False) -> StepGraph:
+    """The step graph of a layer as the configuration wants it; see :func:`export.step.compile_step`."""
+    return compile_step(
+        workspace.network,
+        workspace.generator,
+        layer,
+        batch=batch,
+        ascent=workspace.ascent,
+        decay=workspace.config.generator.decay,
+        pre_activation=pre_activation,
+    )
+
+
+def tuned_batch(workspace: Workspace) -> int:
+    """The batch: the configured one, the one chosen for this store, or the fastest, measured now and kept there.
+
+    Measured on the configured layer that is furthest from the input: of all, it takes most time and memory.
+
+    Raises:
+        EngineError: not even the smallest batch fits the memory budget, or the runtime failed.
+        StoreError: the store cannot be read or written.
+    """
+    run, blobs = workspace.config.run, workspace.store.blobs
+    if run.batch:
+        return run.batch
+    path = f"{FOLDER}/{_digest(_models(workspace))}.json"
+    kept = _batch_in(blobs.read(path))
+    if kept is None:
+        setting, speeds = _measured(workspace, _furthest(workspace), BATCHES)
+        facts = {"batch": setting.batch, "image_steps_per_s": _by_name(speeds), **_models(workspace)}
+        blobs.create(path, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+        kept = _batch_in(blobs.read(path)) or setting.batch
+    return kept
+
+
+def tuned_lanes(workspace: Workspace, graph: StepGraph) -> int:
+    """The number of lanes for this network, measured on the first of its layers that is built here; as many as fit.
+
+    Raises:
+        EngineError: not even one lane fits the memory budget, or the runtime failed.
+    """
+    manifest = graph.manifest
+    choices = _lanes(workspace)
+    fitting = [lanes for lanes in choices if _fits(workspace, manifest, Setting(manifest.batch, lanes))]
+    if not fitting:
+        raise _too_large(workspace, manifest, Setting(manifest.batch, choices[0]))
+    if len(choices) == 1:
+        return choices[0]
+    file = cache_file("tuning", {**identity(workspace), "batch": manifest.batch})
+    known = read_facts(file).get("lanes")
+    if known not in choices:
+        setting, speeds = _measured(workspace, manifest.layer, (manifest.batch,))
+        known = setting.lanes
+        facts = {"lanes": known, "image_steps_per_s": _by_name(speeds), "layer": manifest.layer}
+        write_facts(file, {**facts, **identity(workspace)})
+    return max(lanes for lanes in fitting if lanes <= known)
+
+
+def identity(workspace: Workspace) -> dict[str, Any]:
+    """What a measurement of this workspace's engines holds for."""
+    options = dict(workspace.engine_options)
+    machine = [platform.node(), platform.machine(), num_threads({})]
+    return {**_models(workspace), "options": options, "machine": machine}
+
+
+def cache_file(kind: str, facts: Mapping[str, Any]) -> Path:
+    return CACHE / f"{kind}-{_digest(facts)}.json"
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """A kept measurement; empty if there is none or it cannot be read: it is then made again."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
+    """Keep a measurement; in a read-only folder it is measured again next time."""
+    with suppress(OSError, StoreError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
+
+
+def _models(workspace: Workspace) -> dict[str, Any]:
+    return {
+        "runtime": workspace.builder.name,
+        "version": workspace.runtime_version,
+        "precision": workspace.config.run.precision,
+        "network": workspace.network.digest,
+        "generator": workspace.generator.digest,
+        "revision": GRAPH_REVISION,
+    }
+
+
+def _measured(workspace: Workspace, layer: str, batches: tuple[int, ...]) -> tuple[Setting, dict[Setting, float]]:
+    """The fastest setting that fits, and the speeds seen."""
+    graphs: dict[int, StepGraph] = {}
+
+    def graph(batch: int) -> StepGraph:
+        if batch not in graphs:
+            graphs.clear()
+            graphs[batch] = compiled(workspace, layer, batch)
+        return graphs[batch]
+
+    manifest = graph(batches[len(batches) // 2]).manifest
+
+    widest = max(workspace.config.run.shard_size, batches[0]) if len(batches) > 1 else None
+
+    def fits(setting: Setting) -> bool:
+        fills = widest is None or setting.num_slots <= widest  # slots beyond a shard's units would idle
+        return fills and _fits(workspace, manifest, setting)
+
+    def build(setting: Setting) -> Runner:
+        return workspace.builder.build(graph(setting.batch), {**workspace.engine_options, "lanes": setting.lanes})
+
+    lanes = _lanes(workspace)
+    if not fits(Setting(batches[0], lanes[0])):
+        raise _too_large(workspace, manifest, Setting(batches[0], lanes[0]))
+    return fastest(build, batches, lanes, fits)
+
+
+def _lanes(workspace: Workspace) -> list[int]:
+    run = workspace.config.run
+    return [run.lanes] if run.lanes else lane_choices(num_threads(workspace.engine_options))
+
+
+def _fits(workspace: Workspace, manifest: StepManifest, setting: Setting) -> bool:
+    needed = engine_bytes(manifest, setting)
+    budget = workspace.config.run.memory
+    if budget is not None:
+        return resident_bytes() + needed <= budget
+    free = available_memory()
+    return workspace.builder.device != "cpu" or free is None or needed <= SHARE * free
+
+
+def _too_large(workspace: Workspace, manifest: StepManifest, setting: Setting) -> EngineError:
+    needed = resident_bytes() + engine_bytes(manifest, setting)
+    budget = workspace.config.run.memory
+    limit = f"the budget is {format_size(budget)}" if budget is not None else "less is free"
+    remedy = "" if workspace.config.run.batch == 0 else f" or a smaller run.batch than {setting.batch}"
+    return EngineError(
+        f"layer {manifest.layer} needs about {format_size(needed)} of memory in a batch of {setting.batch}, and "
+        f"{limit}; allow more with --memory{remedy}"
+    )
+
+
+def _furthest(workspace: Workspace) -> str:
+    """Of the configured layers, the last in forward order."""
+    wanted = {section.name for section in workspace.config.layers}
+    layers: list[LayerInfo] = [layer for layer in workspace.network.layers if layer.name in wanted]
+    return layers[-1].name if layers else workspace.config.layers[-1].name
+
+
+def _by_name(speeds: Mapping[Setting, float]) -> dict[str, float]:
+    return {f"{setting.batch}x{setting.lanes}": round(speed, 3) for setting, speed in speeds.items()}
+
+
+def _batch_in(data: bytes | None) -> int | None:
+    try:
+        batch = json.loads(data or b"")["batch"]
+    except (ValueError, KeyError, TypeError):
+        return None
+    return batch if isinstance(batch, int) and batch > 0 else None
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:20]
