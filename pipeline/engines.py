@@ -119,6 +119,8 @@ class Engines:
 
     def _tuned(self, graph: StepGraph, options: Mapping[str, object], identity: dict[str, Any]) -> int:
         """The number of lanes for this network, measured on the first of its layers that is built here."""
+        if self._workspace.builder.device == "gpu":
+            return 1  # it has the one batch
         choices = lane_choices(num_threads(options))
         if len(choices) == 1:
             return choices[0]
@@ -149,7 +151,8 @@ class Engines:
         if _read(file).get("ok"):
             return
         limit = TOLERANCE[workspace.config.run.precision]
-        with reference.build(graph, {"threads": options.get("threads", 0), "lanes": options["lanes"]}) as other:
+        lanes = runner.num_slots // manifest.batch
+        with reference.build(graph, {"threads": options.get("threads", 0), "lanes": lanes}) as other:
             report = compare(runner, other, workspace.generator.prior)
         if not report.ok(*limit):
             raise EngineError(
