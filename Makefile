@@ -3,7 +3,7 @@
 # make judge   have an independent network name the demo's classes; JUDGE_WEIGHTS=FILE says where its weights are
 # make soak    kill processes of a Prefect installation at random and see that nothing is lost (a quarter of an hour)
 # make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
-# make gpu-check  on a machine with a GPU: parity with the CPU, capture, conformance (not yet run on one)
+# make gpu-check  on a machine with a GPU: tests, parity, capture, rebuild, speed, on one page (not yet run on one)
 # make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
@@ -65,9 +65,11 @@ trt-check: $(VENV)/.test
 	@$(BIN)/python tests/bench/trt_check.py
 
 gpu-check: $(VENV)/.test
-	@$(PIP) 'tensorrt>=11' 'cuda-python>=13'
+	@$(BIN)/python -m pip --disable-pip-version-check uninstall --quiet --yes onnxruntime
+	@$(PIP) --force-reinstall --no-deps 'onnxruntime-gpu>=1.31'
+	@$(PIP) -e '.[tensorrt,gpu]'
 	@nvidia-smi --query-gpu=name,compute_cap,driver_version --format=csv
-	@$(BIN)/python -m pytest -q -s -rs tests/engine/cuda tests/conformance -k "tensorrt or cuda"
+	@$(BIN)/python -m tests.bench.gpu_check
 
 studies: $(VENV)/.run
 	@$(PIP) -e '.[cpu,studies]'

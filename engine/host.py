@@ -1,7 +1,7 @@
-"""Slots whose state lives in host memory: the half of a CPU runtime that does not depend on the runtime.
+"""Slots that the host steps, one call of a model after another: the half of a runtime that does not depend on it.
 
-State ping-pongs between two sets of buffers. The step model is bound twice, once in each direction, so that a step
-reads one set and writes the other: nothing is allocated or copied between steps.
+State ping-pongs between two sets of tensors, wherever the runtime's memory puts them. The step model is bound twice,
+once in each direction, so that a step reads one set and writes the other: nothing is allocated or copied between steps.
 """
 
 from __future__ import annotations
@@ -9,30 +9,21 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from engine.protocol import Array, Scalars
+from engine.checks import TensorSpec, check_fill, check_models
+from engine.memory import HostMemory, Memory
+from engine.protocol import Scalars
 from export.errors import EngineError, InputError
 from export.manifest import StepManifest
 
-ALIGNMENT_BYTES = 64
-"""Of every buffer. A kernel may sum in another order where memory starts elsewhere; a fixed start fixes the order."""
-
-
-@dataclass(frozen=True)
-class TensorSpec:
-    """Shape and numpy dtype name of one input or output."""
-
-    shape: tuple[int, ...]
-    dtype: str
-
 
 class HostModel(Protocol):
-    """A loaded ONNX model that reads and writes numpy arrays."""
+    """A loaded ONNX model that reads and writes tensors of a memory, numpy arrays unless told."""
 
     @property
     def inputs(self) -> Mapping[str, TensorSpec]: ...
@@ -40,10 +31,10 @@ class HostModel(Protocol):
     @property
     def outputs(self) -> Mapping[str, TensorSpec]: ...
 
-    def bind(self, inputs: Mapping[str, Array], outputs: Mapping[str, Array]) -> Callable[[], None]:
-        """Return a function that runs the model once, reading ``inputs`` and writing ``outputs`` in place.
+    def bind(self, inputs: Mapping[str, Any], outputs: Mapping[str, Any]) -> Callable[[], None]:
+        """Return a function that runs the model once, reading ``inputs`` and writing ``outputs`` where they lie.
 
-        The arrays stay the caller's; they are contiguous and outlive the function.
+        When it returns, the outputs are whole. The tensors stay the caller's and outlive the function.
         """
         ...
 
@@ -57,18 +48,25 @@ class HostRunner:
     """
 
     def __init__(
-        self, runtime: str, manifest: StepManifest, step: HostModel, decode: HostModel, lanes: int = 1
+        self,
+        runtime: str,
+        manifest: StepManifest,
+        step: HostModel,
+        decode: HostModel,
+        lanes: int = 1,
+        memory: Memory | None = None,
     ) -> None:
-        """Check both models against the manifest, allocate the buffers and bind them.
+        """Check both models against the manifest, allocate the tensors (in host memory unless told) and bind them.
 
         Raises:
             EngineError: a model's inputs or outputs are not what the manifest says.
         """
-        _check_models(manifest, step, decode)
+        check_models(manifest, step, decode)
         self.manifest = manifest
         self.num_slots = manifest.batch * lanes
         self._runtime = runtime
-        self._lanes = [_Lane(manifest, step, decode) for _ in range(lanes)]
+        where = memory or HostMemory()
+        self._lanes = [_Lane(manifest, step, decode, where) for _ in range(lanes)]
         self._pool = ThreadPoolExecutor(lanes, thread_name_prefix="lane") if lanes > 1 else None
 
     def __enter__(self) -> HostRunner:
@@ -120,7 +118,7 @@ class HostRunner:
         self._check_open()
         codes = np.empty((len(slots), self.manifest.code_dim), np.float32)
         for lane, rows, places in self._spread(slots):
-            codes[places] = lane.now[field][rows]
+            codes[places] = lane.state(field)[rows]
         return codes
 
     def decode(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -169,27 +167,36 @@ class HostRunner:
 class _Lane:
     """One batch: its state twice, and the model bound in both directions."""
 
-    def __init__(self, manifest: StepManifest, step: HostModel, decode: HostModel) -> None:
+    def __init__(self, manifest: StepManifest, step: HostModel, decode: HostModel, memory: Memory) -> None:
         batch, px = manifest.batch, manifest.image_px
-        self._fields = manifest.state
-        self._states = (_allocate_state(manifest), _allocate_state(manifest))
-        self._unit = aligned_zeros((batch,), "int64")
-        self._activation, self._gradient = (aligned_zeros((batch,), "float32") for _ in range(2))
-        self._code = aligned_zeros((batch, manifest.code_dim), "float32")
-        self._image = aligned_zeros((batch, 3, px, px), "float32")
+        self._fields, self._memory = manifest.state, memory
+        self._states = tuple(
+            {field.name: memory.zeros((batch, *field.shape), field.dtype) for field in self._fields} for _ in range(2)
+        )
+        self._unit = memory.zeros((batch,), "int64")
+        self._activation, self._gradient = (memory.zeros((batch,), "float32") for _ in range(2))
+        self._code = memory.zeros((batch, manifest.code_dim), "float32")
+        self._image = memory.zeros((batch, 3, px, px), "float32")
         self._latest = 0  # which of the two states
         self._steps = tuple(self._bind_step(step, source) for source in (0, 1))
         self._decode = decode.bind({"code": self._code}, {"image": self._image})
+        self.fill(range(batch), [0] * batch, np.zeros((batch, manifest.code_dim), np.float32))
 
-    @property
-    def now(self) -> Mapping[str, Any]:
-        """The latest state by field, (batch, *shape); not a copy."""
-        return self._states[self._latest]
+    def state(self, field: str) -> npt.NDArray[Any]:
+        """A field of the latest state, (batch, *shape), to be used at once."""
+        return self._memory.read(self._states[self._latest][field])
 
     def fill(self, rows: Sequence[int], units: Sequence[int], codes: npt.NDArray[np.float32]) -> None:
-        self._unit[rows] = units
+        self._change(self._unit, rows, units)
         for field in self._fields:
-            self.now[field.name][rows] = codes if field.initial is None else field.initial
+            content = codes if field.initial is None else field.initial
+            self._change(self._states[self._latest][field.name], rows, content)
+
+    def _change(self, tensor: Any, rows: Sequence[int], content: Any) -> None:
+        """Write some rows and leave the others as they are."""
+        array = self._memory.read(tensor)
+        array[rows] = content
+        self._memory.write(tensor, array)
 
     def step(self, count: int) -> None:
         for _ in range(count):
@@ -197,15 +204,18 @@ class _Lane:
             self._latest = 1 - self._latest
 
     def scalars(self) -> Scalars:
-        """Views where it can; concatenating them copies."""
-        return Scalars(self._activation, self._gradient, self.now["best_activation"], self.now["step"])
+        """To be used at once."""
+        read = self._memory.read
+        return Scalars(read(self._activation), read(self._gradient), self.state("best_activation"), self.state("step"))
 
     def decode(self, codes: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Images of at most ``batch`` codes; a view that the next call overwrites."""
-        self._code[: len(codes)] = codes
-        self._code[len(codes) :] = 0
+        """Images of at most ``batch`` codes, to be used at once."""
+        rows = self._memory.read(self._code)
+        rows[: len(codes)] = codes
+        rows[len(codes) :] = 0
+        self._memory.write(self._code, rows)
         self._decode()
-        return self._image[: len(codes)]
+        return self._memory.read(self._image)[: len(codes)]
 
     def _bind_step(self, model: HostModel, source: int) -> Callable[[], None]:
         names = [field.name for field in self._fields]
@@ -217,38 +227,6 @@ class _Lane:
                 "activation": self._activation,
                 "gradient": self._gradient,
             },
-        )
-
-
-def aligned_zeros(shape: tuple[int, ...], dtype: str) -> npt.NDArray[Any]:
-    """Zeros that start at a multiple of ALIGNMENT_BYTES."""
-    num_bytes = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
-    memory = np.zeros(num_bytes + ALIGNMENT_BYTES, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT_BYTES
-    return memory[start : start + num_bytes].view(dtype).reshape(shape)
-
-
-def check_fill(
-    manifest: StepManifest,
-    num_slots: int,
-    slots: Sequence[int],
-    units: Sequence[int],
-    codes: npt.NDArray[np.float32],
-) -> None:
-    """Check the arguments of :meth:`engine.protocol.Runner.fill`.
-
-    Raises:
-        InputError: naming what is out of range.
-    """
-    if not all(0 <= slot < num_slots for slot in slots) or len(set(slots)) != len(slots):
-        raise InputError(f"slots {list(slots)} must be different and lie in [0, {num_slots})")
-    wrong = [unit for unit in units if not 0 <= unit < manifest.num_units]
-    if wrong:
-        raise InputError(f"layer {manifest.layer} has units 0 to {manifest.num_units - 1}; there is no unit {wrong[0]}")
-    if len(units) != len(slots) or codes.shape != (len(slots), manifest.code_dim):
-        raise InputError(
-            f"{len(slots)} slots need as many units and codes ({len(slots)}, {manifest.code_dim}), "
-            f"not {len(units)} and {codes.shape}"
         )
 
 
@@ -266,15 +244,16 @@ def num_threads(options: Mapping[str, object]) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def num_lanes(options: Mapping[str, object], threads: int) -> int:
+def num_lanes(options: Mapping[str, object], threads: int | None = None) -> int:
     """Option ``lanes``: batches that step side by side; 1 unless told.
 
     Raises:
-        InputError: it is no count, or there are more lanes than threads.
+        InputError: it is no count, or there are more lanes than ``threads``, if given.
     """
     lanes = options.get("lanes", 1)
-    if not isinstance(lanes, int) or isinstance(lanes, bool) or not 1 <= lanes <= threads:
-        raise InputError(f"lanes must be a whole number from 1 to the {threads} threads, not {lanes!r}")
+    if not isinstance(lanes, int) or isinstance(lanes, bool) or not 1 <= lanes <= (threads or lanes):
+        limit = f"from 1 to the {threads} threads" if threads else "from 1"
+        raise InputError(f"lanes must be a whole number {limit}, not {lanes!r}")
     return lanes
 
 
@@ -288,44 +267,3 @@ def chosen_precision(options: Mapping[str, object], offered: Sequence[str], runt
     if precision not in offered:
         raise InputError(f"{runtime} cannot run {precision} here; choose one of: {', '.join(offered)}")
     return str(precision)
-
-
-def _allocate_state(manifest: StepManifest) -> dict[str, Array]:
-    state = {field.name: aligned_zeros((manifest.batch, *field.shape), field.dtype) for field in manifest.state}
-    for field in manifest.state:
-        state[field.name][...] = field.initial or 0
-    return state
-
-
-def _check_models(manifest: StepManifest, step: HostModel, decode: HostModel) -> None:
-    batch, fields = manifest.batch, manifest.state
-    missing = {"code", "step", "best_code", "best_activation"} - {field.name for field in fields}
-    if missing:
-        raise EngineError(f"the manifest's state lacks {', '.join(sorted(missing))}; compile the step graph again")
-    state = {field.name: TensorSpec((batch, *field.shape), field.dtype) for field in fields}
-    scalar = TensorSpec((batch,), "float32")
-    code = TensorSpec((batch, manifest.code_dim), "float32")
-    image = TensorSpec((batch, 3, manifest.image_px, manifest.image_px), "float32")
-    _check("step graph's inputs", step.inputs, {"unit": TensorSpec((batch,), "int64"), **state})
-    following = {name + ".next": spec for name, spec in state.items()}
-    _check("step graph's outputs", step.outputs, {**following, "activation": scalar, "gradient": scalar}, exact=False)
-    _check("decode graph's inputs", decode.inputs, {"code": code})
-    _check("decode graph's outputs", decode.outputs, {"image": image}, exact=False)
-
-
-def _check(
-    what: str, found: Mapping[str, TensorSpec], expected: Mapping[str, TensorSpec], *, exact: bool = True
-) -> None:
-    """``exact`` refuses further names too: an input nobody binds cannot run, a further output does no harm."""
-    names = {**expected, **found} if exact else expected
-    wrong = [name for name in names if found.get(name) != expected.get(name)]
-    if wrong:
-        name = wrong[0]
-        raise EngineError(
-            f"the {what} do not match its manifest: {name} is {_words(found.get(name))}, "
-            f"the manifest says {_words(expected.get(name))}; compile the step graph again"
-        )
-
-
-def _words(spec: TensorSpec | None) -> str:
-    return f"{spec.dtype}{list(spec.shape)}" if spec else "absent"

@@ -11,6 +11,7 @@ between them taken as fused.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,18 +35,45 @@ KERNEL_S = 2e-6
 
 @dataclass(frozen=True)
 class Device:
-    """Published dense peaks: fp16 tensor-core operations per second, and bytes per second of memory."""
+    """Published dense peaks.
+
+    Attributes:
+        name: what people call it.
+        flops: fp16 and bf16 tensor-core operations per second.
+        bandwidth: bytes per second of its memory.
+        flops_fp32: operations per second in fp32, TF32 off.
+        pattern: regular expression found in the name that CUDA gives it.
+    """
 
     name: str
     flops: float
     bandwidth: float
+    flops_fp32: float = 0.0
+    pattern: str = "$^"
 
 
 DEVICES = (
-    Device("A100 SXM", 312e12, 2.0e12),
-    Device("H100 SXM", 989e12, 3.35e12),
-    Device("L4", 121e12, 0.3e12),
+    Device("A100 SXM", 312e12, 2.0e12, 19.5e12, "A100-SXM4-80GB"),
+    Device("H100 SXM", 989e12, 3.35e12, 67e12, r"H100 80GB HBM3"),
+    Device("L4", 121e12, 0.3e12, 30.3e12, r"\bL4\b"),
 )
+"""Those that the projection is for."""
+KNOWN = (
+    *DEVICES,
+    Device("A100 40 GB", 312e12, 1.555e12, 19.5e12, "A100-(SXM4|PCIE)-40GB"),
+    Device("A100 PCIe", 312e12, 1.935e12, 19.5e12, "A100 80GB PCIe"),
+    Device("H100 PCIe", 756e12, 2.0e12, 51e12, "H100 PCIe"),
+    Device("H200", 989e12, 4.8e12, 67e12, r"\bH200\b"),
+    Device("L40S", 362e12, 0.864e12, 91.6e12, r"\bL40S\b"),
+    Device("A10", 125e12, 0.6e12, 31.2e12, r"\bA10G?\b"),
+    Device("RTX 4090", 165e12, 1.008e12, 82.6e12, r"RTX 4090$"),
+)
+"""Those whose share of the roofline can be told."""
+
+
+def device_named(name: str) -> Device | None:
+    """The device that CUDA calls so, None if its peaks are not known here."""
+    return next((device for device in KNOWN if re.search(device.pattern, name)), None)
 
 
 @dataclass(frozen=True)
@@ -61,6 +89,12 @@ class Load:
     flops: float
     num_bytes: float
     kernels: int
+
+    def roofline_s(self, device: Device, precision: str) -> tuple[float, str]:
+        """The least time of one step at the device's peaks, and what sets it: ``arithmetic`` or ``memory``."""
+        arithmetic = self.flops / (device.flops_fp32 if precision == "fp32" else device.flops)
+        memory = self.num_bytes / device.bandwidth
+        return (arithmetic, "arithmetic") if arithmetic > memory else (memory, "memory")
 
     def seconds(self, device: Device) -> float:
         """Of one step on a device, by the formula above."""

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from engine.runtimes.onnxruntime import OnnxRuntimeModel
+from engine.ort import OnnxRuntimeModel
 
 RUNTIME = "onnxruntime"
 Array = npt.NDArray[np.generic]

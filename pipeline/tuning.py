@@ -85,6 +85,8 @@ def tuned_lanes(workspace: Workspace, graph: StepGraph) -> int:
         EngineError: not even one lane fits the memory budget, or the runtime failed.
     """
     manifest = graph.manifest
+    if workspace.builder.device == "gpu":
+        return 1  # it has the one batch
     choices = _lanes(workspace)
     fitting = [lanes for lanes in choices if _fits(workspace, manifest, Setting(manifest.batch, lanes))]
     if not fitting:
@@ -168,6 +170,8 @@ def _measured(workspace: Workspace, layer: str, batches: tuple[int, ...]) -> tup
 
 def _lanes(workspace: Workspace) -> list[int]:
     run = workspace.config.run
+    if workspace.builder.device == "gpu":
+        return [1]
     return [run.lanes] if run.lanes else lane_choices(num_threads(workspace.engine_options))
 
 

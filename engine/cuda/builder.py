@@ -13,7 +13,7 @@ from engine.cuda.buffers import Scratch, Stream
 from engine.cuda.device import Cuda, load_cuda, why_no_gpu
 from engine.cuda.engine import CudaEngine
 from engine.cuda.runner import CudaRunner
-from engine.host import chosen_precision, num_threads
+from engine.host import chosen_precision, num_lanes, num_threads
 from engine.plan_cache import PlanCache, PlanKey
 from engine.plans import build_plan, failure, log_of
 from engine.protocol import Availability, Runner
@@ -65,6 +65,7 @@ class TensorRtBuilder:
         runners of one thread share), ``graphs`` (bool, CUDA graphs, on unless told).
         """
         num_threads(options)
+        num_lanes(options)  # one GPU runs one batch at a time: a single lane, whatever is asked for
         precision = chosen_precision(options, self.precisions(), self.name)
         state = self.availability()
         if not state.ok:

@@ -13,6 +13,7 @@ HINTS = {
     "cudaErrorNoKernelImageForDevice": "the engine was built for another GPU; delete the engine cache and build again",
     "cudaErrorIllegalAddress": "a kernel left its memory; the process must be started again",
 }
+NO_BINDINGS = "cuda-python is not installed; run `pip install 'cuda-python>=13'`"
 NON_BLOCKING = 1  # cudaStreamNonBlocking
 
 
@@ -53,7 +54,7 @@ def load_cuda() -> Cuda:
     try:
         from cuda.bindings import runtime
     except ImportError as error:
-        raise EngineError(f"cuda-python is not installed; run `pip install neuron-atlas[tensorrt]`: {error}") from error
+        raise EngineError(f"{NO_BINDINGS}: {error}") from error
     return Cuda(runtime)
 
 
@@ -65,7 +66,7 @@ def why_no_gpu() -> str:
     try:
         from cuda.bindings import runtime
     except ImportError:
-        return "cuda-python is not installed; run `pip install neuron-atlas[tensorrt]`"
+        return NO_BINDINGS
     status, count = runtime.cudaGetDeviceCount()
     if int(status) != 0:
         return Cuda(runtime).words("cudaGetDeviceCount", status)

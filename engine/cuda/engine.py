@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from engine.checks import TensorSpec
 from engine.cuda.buffers import DeviceBuffer, Scratch, Stream
-from engine.host import TensorSpec
 from export.errors import EngineError
 
 DTYPES = {

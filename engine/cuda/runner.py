@@ -10,15 +10,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack
 from itertools import groupby
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from engine.checks import check_fill, check_models
 from engine.cuda.buffers import DeviceBuffer, PinnedBuffer, Scratch, Stream
 from engine.cuda.engine import Context, CudaEngine
 from engine.cuda.graphs import CudaGraph, capture
-from engine.host import _check_models, check_fill
 from engine.protocol import Scalars
 from export.errors import EngineError, InputError
 from export.manifest import StepManifest
@@ -53,8 +52,7 @@ class CudaRunner:
         Raises:
             EngineError: the engines are not what the manifest says, or CUDA failed.
         """
-        models: Any = (step, decode)
-        _check_models(manifest, *models)
+        check_models(manifest, step, decode)
         self.manifest, self.num_slots = manifest, manifest.batch
         self._runtime, self._scratch, self._graphs_wanted = runtime, scratch, graphs
         self._stream: Stream = scratch.stream

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from engine.host import HostRunner, TensorSpec, chosen_precision, num_lanes, num_threads
+from engine.checks import TensorSpec
+from engine.host import HostRunner, chosen_precision, num_lanes, num_threads
 from engine.protocol import Array, Availability, Runner
 from export.errors import EngineError
 from export.manifest import StepGraph

@@ -1,10 +1,11 @@
 """How far fp16 is from fp32, and from overflow, on a CPU: every fp16 tensor rounded (tests/export/passes/rounding.py).
 
-    python tests/bench/half_precision.py NETWORK LAYER [--steps 1000] [--batch 2]
+    python -m tests.bench.half_precision NETWORK LAYER [--steps 1000] [--batch 2]
 
-NETWORK is what `neuron-atlas` takes, or `resnet50-random`: random weights with BatchNorm statistics taken from images
-of the bundled generator, so that signals have about the sizes of a trained network. Gradients are compared at the codes
-of the fp16 ascent, so that differences do not add up.
+NETWORK is what `neuron-atlas` takes, or `resnet50-calibrated`: random convolutions whose BatchNorm statistics, and the
+size of whose logits, come from photographs (`--images`), so that signals have about the sizes of a trained network; or
+`squeezenet`, trained, from `--weights` (layers `fire9` and `scores`): its inputs reach 255 and nothing normalises them.
+Gradients are compared at the codes of the fp16 ascent, so that differences do not add up.
 """
 
 from __future__ import annotations
@@ -22,42 +23,65 @@ import onnxruntime
 from engine.slots import Job
 from engine.start import start_code
 from export.generator import Generator, resolve_generator
+from export.judge_network import squeezenet_with_card
 from export.manifest import StepGraph
-from export.network import Network, resolve_network
+from export.network import Network, load_network, resolve_network
 from export.passes.precision import step_in
 from export.step import compile_step
 from export.update import Ascent
+from pipeline.dataset.images import fitted, open_images
 from tests.export.passes.rounding import rounding
 
 Feeds = dict[str, Any]
 
 
-def resnet50_random(folder: Path, generator: Generator) -> Network:
-    """ResNet-50 at 224 px with random weights and calibrated BatchNorm."""
+def network_of(source: str, folder: Path, images: Path | None, weights: Path | None) -> Network:
+    """The network that SOURCE names; see the module."""
+    if source == "resnet50-calibrated":
+        if images is None:
+            raise click.UsageError("resnet50-calibrated needs photographs; say where with --images")
+        return resnet50_calibrated(folder, images)
+    if source == "squeezenet":
+        if weights is None:
+            raise click.UsageError("squeezenet needs its trained weights; say where with --weights")
+        onnx.save(squeezenet_with_card(weights), folder / "squeezenet.onnx")
+        return load_network(folder / "squeezenet.onnx")
+    return resolve_network(source, cache=folder)
+
+
+NUM_PHOTOGRAPHS = 32
+LOGIT_STD = 2.5
+"""Over classes, about that of torchvision's trained ResNet-50."""
+
+
+def resnet50_calibrated(folder: Path, images: Path) -> Network:
+    """ResNet-50 at 224 px with data-dependent initial weights.
+
+    He-normal convolutions; the BatchNorm statistics are those of photographs, averaged over batches of 16; the
+    classifier is scaled so that logits spread as those of a trained network do.
+    """
     import torch
     import torchvision
 
     torch.manual_seed(0)
+    torch.set_num_threads(1)
     model = torchvision.models.resnet50(weights=None)
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
-            module.momentum = None  # type: ignore[assignment]
-    prior, batch = generator.prior, 8
-    codes = np.stack([start_code(prior, "calibration", Job(0, seed), 1.0) for seed in range(batch)])
-    decode = StepRun(compile_decode_of(generator, batch))
-    images = torch.from_numpy(decode({"code": codes})["image"])
+            module.momentum = None  # type: ignore[assignment]  # a plain average over batches
+    photographs = open_images(images)
+    chosen = photographs.order(0)[:NUM_PHOTOGRAPHS]
+    pixels = np.stack([fitted(photographs.read(int(index)), 224, 224) for index in chosen])
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)))
+    normal = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255 - mean) / std
     with torch.no_grad():
-        model.train()((torch.nn.functional.interpolate(images, size=224, mode="bilinear") - mean) / std)
+        for part in normal.split(16):
+            model.train()(part)
+        spread = torch.cat([model.eval()(part) for part in normal.split(16)]).std(dim=1).mean()
+        model.fc.weight *= LOGIT_STD / spread
     weights = folder / "resnet50.pt"
-    torch.save(model.eval().state_dict(), weights)
+    torch.save(model.state_dict(), weights)
     return resolve_network("torchvision:resnet50", weights=weights, cache=folder)
-
-
-def compile_decode_of(generator: Generator, batch: int) -> bytes:
-    from export.step import compile_decode
-
-    return compile_decode(generator, batch)
 
 
 class StepRun:
@@ -111,14 +135,13 @@ def advance(feeds: Feeds, outputs: Feeds) -> Feeds:
 @click.option("--batch", default=2)
 @click.option("--compare-every", default=25, help="Steps between comparisons with fp32.")
 @click.option("--lr", default=0.3)
-def main(source: str, layer: str, steps: int, batch: int, compare_every: int, lr: float) -> None:
+@click.option("--images", type=click.Path(path_type=Path, exists=True), help="Photographs, for resnet50-calibrated.")
+@click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Of squeezenet.")
+def main(source: str, layer: str, steps: int, batch: int, compare_every: int, lr: float, **files: Path | None) -> None:
     """Print one JSON object."""
     with tempfile.TemporaryDirectory() as folder:
         generator = resolve_generator("bundled:lite0-hybrid", cache=Path(folder))
-        if source == "resnet50-random":
-            network = resnet50_random(Path(folder), generator)
-        else:
-            network = resolve_network(source, cache=Path(folder))
+        network = network_of(source, Path(folder), **files)
         graph = compile_step(network, generator, layer, batch=batch, ascent=Ascent(steps=steps, lr=lr, jitter_px=4))
         lowered = step_in(graph.step, "fp16")
         full, half, watched = StepRun(graph.step), StepRun(rounding(lowered)), StepRun(rounding(lowered), watch=True)

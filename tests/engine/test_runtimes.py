@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 import engine.runtimes
-from engine.host import ALIGNMENT_BYTES, aligned_zeros, chosen_precision, num_threads
+from engine.host import chosen_precision, num_threads
+from engine.memory import ALIGNMENT_BYTES, aligned_zeros
 from engine.protocol import Availability, Runner
 from engine.runtimes import builders, get_builder, onnxruntime, openvino
 from export.errors import EngineError, InputError

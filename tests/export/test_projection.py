@@ -4,7 +4,7 @@ import numpy as np
 import onnx
 import pytest
 
-from export.projection import BANDWIDTH_EFFICIENCY, KERNEL_S, Device, Load, load_of
+from export.projection import BANDWIDTH_EFFICIENCY, KERNEL_S, KNOWN, Device, Load, device_named, load_of
 
 
 def test_counts_of_a_product() -> None:
@@ -21,3 +21,32 @@ def test_counts_of_a_product() -> None:
 def test_the_slower_of_both_counts(flops: float, num_bytes: float) -> None:
     device = Device("paper", 1e12 / 0.35, 1e12 / BANDWIDTH_EFFICIENCY)
     assert Load(flops, num_bytes, 1000).seconds(device) == pytest.approx(1 + 1000 * KERNEL_S)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("NVIDIA L4", "L4"),
+        ("NVIDIA L40S", "L40S"),
+        ("NVIDIA A100-SXM4-40GB", "A100 40 GB"),
+        ("NVIDIA A100-SXM4-80GB", "A100 SXM"),
+        ("NVIDIA A10", "A10"),
+        ("NVIDIA H100 80GB HBM3", "H100 SXM"),
+        ("NVIDIA GeForce RTX 4090", "RTX 4090"),
+        ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+        ("Fake L4", "L4"),
+        ("Tesla T4", None),
+    ],
+)
+def test_devices_are_known_by_their_cuda_names(name: str, expected: str | None) -> None:
+    device = device_named(name)
+    assert (device.name if device else None) == expected
+    assert sum(bool(device_named(name) is known) for known in KNOWN) == (expected is not None)
+
+
+def test_the_roofline() -> None:
+    """At the peaks themselves; in fp32 those of the ordinary cores."""
+    device = Device("paper", 100.0, 10.0, 5.0)
+    assert Load(50, 1, 3).roofline_s(device, "fp16") == (0.5, "arithmetic")
+    assert Load(50, 1, 3).roofline_s(device, "fp32") == (10.0, "arithmetic")
+    assert Load(5, 20, 3).roofline_s(device, "bf16") == (2.0, "memory")

@@ -13,7 +13,7 @@ import engine.runtimes
 import pipeline.engines
 import pipeline.tuning
 from engine.protocol import Runner
-from engine.runtimes import builders, openvino
+from engine.runtimes import builders, onnxruntime, openvino
 from export.errors import EngineError
 from export.manifest import StepGraph
 from pipeline.engines import Engines
@@ -70,6 +70,27 @@ def test_the_reference_is_not_compared_with_itself(workspace_of: Open, monkeypat
     monkeypatch.setattr(pipeline.engines, "compare", lambda *args: pytest.fail("compared"))
     with Engines(workspace) as engines:
         engines.runner("fc", pre_activation=False)
+
+
+class OneBatch(onnxruntime.OnnxRuntimeBuilder):
+    """A GPU: whatever number of lanes is asked for, it has one batch."""
+
+    name, device = "one_batch", "gpu"
+    num_built = 0
+
+    def build(self, graph: StepGraph, options: Mapping[str, object]) -> Runner:
+        self.num_built += 1
+        return super().build(graph, {**options, "lanes": 1})
+
+
+@pytest.mark.parametrize("lanes", [0, 2])
+def test_a_gpu_is_built_once_and_compared_batch_by_batch(workspace_of: Open, lanes: int) -> None:
+    """Nothing is tuned, and the reference has as many slots as it has, not as many as were asked for."""
+    builder = OneBatch()
+    with Engines(workspace_of(builder, threads=2, lanes=lanes)) as engines:
+        runner = engines.runner("fc", pre_activation=False)
+        assert runner.num_slots == runner.manifest.batch
+    assert builder.num_built == 1
 
 
 def test_a_folder_that_cannot_be_written_costs_the_measurement_only(
