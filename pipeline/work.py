@@ -25,19 +25,19 @@ class WorkDone:
     """What came of a list of shards.
 
     Attributes:
-        made: by this process, with the seconds each took.
+        made: by this process.
         found: made by others while this process was at work.
         waited_s: spent waiting for others.
     """
 
-    made: list[tuple[Shard, StoredShard, float]] = field(default_factory=list)
+    made: list[tuple[Shard, StoredShard]] = field(default_factory=list)
     found: list[tuple[Shard, StoredShard]] = field(default_factory=list)
     waited_s: float = 0.0
 
     @property
     def num_jobs(self) -> int:
         """Jobs run by this process."""
-        return sum(len(shard.units) for shard, _, _ in self.made)
+        return sum(len(shard.units) for shard, _ in self.made)
 
 
 def work(
@@ -98,9 +98,8 @@ def _attend(store: Store, shard: Shard, claims: Claims, make: Make, reporter: Re
         if stored is not None:
             _found(shard, stored, reporter, done)
             return True
-        start = time.monotonic()
         reporter.begin_shard(shard)
-        done.made.append((shard, make(shard), time.monotonic() - start))
+        done.made.append((shard, make(shard)))
         reporter.end_shard(shard)
     return True
 
