@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 from prefect.automations import Automation
@@ -49,6 +49,8 @@ def notify_at(url: str) -> str:
         name=BLOCK,
         url="{{address}}",
         json_data={"text": "{{subject}}\n{{body}}"},
+        headers=None,
+        cookies=None,
         secrets=SecretDict({"address": url}),
     )
     automation = _automation(block.save(BLOCK, overwrite=True))
@@ -83,7 +85,7 @@ def _automation(block_id: Any) -> Automation:
 def _known() -> Any:
     """Id of the automation, None if there is none."""
     try:
-        return Automation.read(name=NAME).id
+        return cast(Automation, Automation.read(name=NAME)).id
     except ValueError:
         return None
 
