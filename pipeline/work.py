@@ -85,18 +85,18 @@ def work(
 
 
 def _attend(store: Store, shard: Shard, claims: Claims, make: Make, reporter: Reporter, done: WorkDone) -> bool:
-    """Make a shard, or see that it is done; False if another is at it."""
+    """Make a shard, or see that it is done; False if another is at it.
+
+    It is looked for before it is claimed, since of the shards of a large order most are others'; and again under the
+    claim, since another may have finished it in between.
+    """
+    if _is_found(store, shard, reporter, done):
+        return True
     claim = claims.take(shard.claim_path)
     if claim is None:
-        stored = store.look(shard.key, shard.units)
-        if stored is None:
-            return False
-        _found(shard, stored, reporter, done)
-        return True
+        return False
     with claim:
-        stored = store.look(shard.key, shard.units)
-        if stored is not None:
-            _found(shard, stored, reporter, done)
+        if _is_found(store, shard, reporter, done):
             return True
         reporter.begin_shard(shard)
         done.made.append((shard, make(shard)))
@@ -104,7 +104,12 @@ def _attend(store: Store, shard: Shard, claims: Claims, make: Make, reporter: Re
     return True
 
 
-def _found(shard: Shard, stored: StoredShard, reporter: Reporter, done: WorkDone) -> None:
+def _is_found(store: Store, shard: Shard, reporter: Reporter, done: WorkDone) -> bool:
+    """Whether another has made a shard; tells of it."""
+    stored = store.look(shard.key, shard.units)
+    if stored is None:
+        return False
     log.info("%s was made by another process", shard)
     done.found.append((shard, stored))
     reporter.found_shard(shard, stored)
+    return True
