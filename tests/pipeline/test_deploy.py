@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.cli import cli
+
 ROOT = Path(__file__).parents[2]
 IMAGES = ("server", "worker")
 SECRET = re.compile(r"key|secret|token|password|credential", re.IGNORECASE)
@@ -81,3 +83,26 @@ def test_the_extras_of_a_worker_exist() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     (given,) = [rest for word, rest in stages()["worker"] if word == "ARG"]
     assert set(given.removeprefix("EXTRAS=").split(",")) <= set(extras)
+
+
+def runbook() -> str:
+    return (ROOT / "deploy" / "README.md").read_text()
+
+
+def test_commands_of_the_runbook_exist_with_their_options() -> None:
+    lines = re.findall(r"^    neuron-atlas (.*?)(?:  #.*)?$", runbook(), re.MULTILINE)
+    lines += re.findall(r"`neuron-atlas ([^`]+)`", runbook().replace("\n", " "))
+    assert len(lines) >= 6
+    for line in lines:
+        name, *words = line.split()
+        known = {option for parameter in cli.commands[name].params for option in parameter.opts}
+        assert {word for word in words if word.startswith("-")} <= known, line
+
+
+def test_files_and_modules_that_the_runbook_names_exist() -> None:
+    for path in re.findall(
+        r"`?((?:deploy|tests|pipeline)/[\w/.-]+\.(?:yaml|py|md|toml)|deploy/Containerfile)", runbook()
+    ):
+        assert "NAME" in path or (ROOT / path).is_file(), path
+    for module in re.findall(r"python -m ([\w.]+)", runbook()):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
