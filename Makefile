@@ -1,7 +1,7 @@
 # make atlas   set everything up and build the demo atlas
 # make test    set everything up and pass the tests
 # make judge   have an independent network name the demo's classes; JUDGE_WEIGHTS=FILE says where its weights are
-# make soak    kill processes of a Prefect installation at random and see that nothing is lost (a quarter of an hour)
+# make soak    kill processes of a Prefect installation at random and see that nothing is lost (half an hour)
 # make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
 # make gpu-check  on a machine with a GPU: tests, parity, capture, rebuild, speed, on one page (not yet run on one)
 # make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
@@ -35,7 +35,7 @@ bench: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.throughput
 
 soak: $(VENV)/.test
-	$(BIN)/python -m pytest -m slow -s tests/pipeline/test_soak.py tests/pipeline/test_together.py
+	$(BIN)/python -m pytest -m slow -s tests/pipeline/test_soak.py tests/pipeline/test_together.py tests/pipeline/test_speedup.py
 
 bench-site: $(VENV)/.test
 	$(BIN)/python tests/bench/site_scale.py

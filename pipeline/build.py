@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -202,6 +203,7 @@ def make_reported(
         AtlasError: as :func:`pipeline.worker.make_shard`; the message names the shard.
     """
     log.info("making %s", shard)
+    start = time.monotonic()
 
     def record(result: Any, target: str) -> None:
         report.record(shard.layer, result)
@@ -213,6 +215,7 @@ def make_reported(
         error.args = (f"{shard}: {error}",)
         raise
     log.info("stored %s", shard)
+    report.shard(shard, time.monotonic() - start)
     return stored
 
 

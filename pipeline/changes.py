@@ -1,4 +1,4 @@
-"""What changed between two versions of an atlas, unit by unit: plain data, for the site, for ``neuron-atlas diff``.
+"""What changed between two versions of an atlas, job by job: plain data, for the site, for ``neuron-atlas diff``.
 
 ``changes.json`` of a version, also in its site::
 
@@ -31,7 +31,7 @@ Kind = Literal["new", "gone", "changed", "same"]
 
 
 @dataclass(frozen=True)
-class UnitChange:
+class JobChange:
     """One (layer, unit, seed) before and after.
 
     Attributes:
@@ -67,16 +67,16 @@ class Changes:
     Attributes:
         before: name of the earlier version.
         after: name of the later one.
-        units: every unit of either, layers as they come in the later version, then by unit and seed.
+        jobs: every one of either, layers as they come in the later version, then by unit and seed.
     """
 
     before: str
     after: str
-    units: tuple[UnitChange, ...]
+    jobs: tuple[JobChange, ...]
 
     @cached_property
     def counts(self) -> dict[str, int]:
-        found = Counter(change.kind for change in self.units)
+        found = Counter(change.kind for change in self.jobs)
         return {kind: found[kind] for kind in ("new", "gone", "changed", "same")}
 
     @property
@@ -92,13 +92,13 @@ class Changes:
             "after": self.after,
             "summary": self.summary,
             "counts": self.counts,
-            "units": [asdict(change) for change in self.units if change.kind != "same"],
+            "units": [asdict(change) for change in self.jobs if change.kind != "same"],
         }
 
     def lines(self, most: int = 20) -> list[str]:
         """For a terminal: the summary, and the units that changed most."""
         lines = [f"{self.before} -> {self.after}: {self.summary}"]
-        moved = [change for change in self.units if change.kind == "changed"]
+        moved = [change for change in self.jobs if change.kind == "changed"]
         moved.sort(key=lambda change: -abs(change.activation_change or 0.0))
         for change in moved[:most]:
             numbers = (change.activation_before, change.activation_after, change.code_distance)
@@ -139,7 +139,7 @@ class Side:
 
 
 def compare(before: Side, after: Side) -> Changes:
-    """Compare two versions unit by unit; codes are read only where recipes differ.
+    """Compare two versions job by job; codes are read only where recipes differ.
 
     Raises:
         StoreError, StoreUnavailableError: a store cannot be read.
@@ -194,14 +194,14 @@ def _space(store: Store, key: str) -> object:
     return None if recipe is None else (recipe.get("generator"), recipe.get("prior"))
 
 
-def _compare(place: Place, a: TableRow | None, b: TableRow | None, codes: _Codes) -> UnitChange:
+def _compare(place: Place, a: TableRow | None, b: TableRow | None, codes: _Codes) -> JobChange:
     layer, unit, seed = place
     alive = a is not None and b is not None and a.status == b.status == "done"
     distance = codes.distance(unit, a.recipe, b.recipe) if alive and a is not None and b is not None else None
     before, after = _activation(a), _activation(b)
     comparable = a is not None and b is not None and a.target == b.target
     change = after - before if comparable and before is not None and after is not None else None
-    return UnitChange(
+    return JobChange(
         layer=layer,
         unit=unit,
         seed=seed,

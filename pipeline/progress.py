@@ -154,6 +154,11 @@ class LineReporter:
         if tally.done == tally.total:
             self._write(f"{shard.layer}: {tally.done}/{tally.total} units, others helped")
 
+    def num_left(self, layer: str) -> int:
+        """Jobs of a layer that are not in the store yet."""
+        tally = self._tallies[layer]
+        return tally.total - tally.done
+
     def _write_line(self, now: float) -> None:
         tally = self._tallies[self._layer]
         cells = [cell for cell in tally.cells(now).values() if cell]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -12,8 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 
 from export.errors import AtlasError
 from export.manifest import Box
@@ -27,7 +24,7 @@ from pipeline.recipe import canonical_json
 from pipeline.records import Record
 from pipeline.registry import Version
 from pipeline.site.changes import Changes as SiteChanges
-from pipeline.site.changes import changes_between
+from pipeline.site.changes import by_unit
 from pipeline.site.incremental import code_version
 from pipeline.site.model import Atlas, Layer, Result
 from pipeline.site.publish import write_site
@@ -125,7 +122,7 @@ def _make_version(workspace: Workspace, plan: Plan, run: dict[str, Any], digest:
     changes = (
         compare(Side.of(last.name, before, store), Side.of(version.name, table, store)) if last and before else None
     )
-    since = changes_between(_table(before), _table(table), last.date[:10]) if last and before else None
+    since = by_unit(changes.jobs, last.date[:10]) if last and changes else None
     with versions.new_version(out) as (folder, record):
         record.append(version)
         (folder / "units.parquet").write_bytes(table)
@@ -139,10 +136,6 @@ def _make_version(workspace: Workspace, plan: Plan, run: dict[str, Any], digest:
     versions.show(out, version)
     registry.show(store, name, version)
     return version, changes
-
-
-def _table(data: bytes) -> pa.Table:
-    return pq.read_table(io.BytesIO(data))
 
 
 def _register(workspace: Workspace, here: Version) -> bool:

@@ -5,7 +5,8 @@
     {"atlas": ..., "outcome": "published" | "up to date" | "failed", "error": null, "started": ..., "duration_s": ...,
      "host": ..., "runtime": ..., "precision": ..., "batch": ..., "version": ID,
      "jobs": {"asked": N, "made": N, "found": N, "dead": N}, "shards": {"made": N, "found": N, "damaged": N},
-     "units_per_s": ..., "store_retries": N, "waited_s": ..., "peak_memory_bytes": ...,
+     "units_per_s": ..., "store_retries": N, "failed_attempts": N, "helper_retries": N, "waited_s": ...,
+     "peak_memory_bytes": ...,
      "layers": {NAME: {"jobs", "made", "dead", "mean_activation", "seconds", "units_per_s", "image_steps_per_s"}}}
 
 ``made`` is by this process in this run, ``found`` was made by others meanwhile; ``mean_activation`` is over the units
@@ -69,6 +70,8 @@ class RunReport:
     num_shards_made: int = 0
     num_shards_found: int = 0
     num_damaged: int = 0
+    num_failed_attempts: int = 0
+    num_helper_retries: int = 0
     waited_s: float = 0.0
     outcome: str = "failed"
     error: str | None = None
@@ -91,13 +94,12 @@ class RunReport:
 
     def done(self, done: WorkDone) -> None:
         """Tell of a list of shards that has been worked off."""
-        for shard, _, seconds in done.made:
-            self.shard(shard, seconds)
         for shard, stored in done.found:
             self.found(shard, stored)
         self.waited_s += done.waited_s
 
     def shard(self, shard: Shard, seconds: float) -> None:
+        """Tell of a shard that this process has made."""
         self.num_shards_made += 1
         self.layers.setdefault(shard.layer, LayerTally()).seconds += seconds
 
@@ -112,6 +114,10 @@ class RunReport:
     @property
     def duration_s(self) -> float:
         return time.monotonic() - self._start
+
+    def layer_rows(self) -> dict[str, dict[str, Any]]:
+        """What has been made of each layer so far."""
+        return {name: self.layers.get(name, LayerTally()).to_dict(num) for name, num in self.num_jobs.items()}
 
     def to_dict(self) -> dict[str, Any]:
         config = self.workspace.config
@@ -141,11 +147,11 @@ class RunReport:
             },
             "units_per_s": round(self.num_made / seconds, 4) if seconds else None,
             "store_retries": self.workspace.store.blobs.num_retries,
+            "failed_attempts": self.num_failed_attempts,
+            "helper_retries": self.num_helper_retries,
             "waited_s": round(self.waited_s, 1),
             "peak_memory_bytes": peak_memory_bytes(),
-            "layers": {
-                name: self.layers.get(name, LayerTally()).to_dict(num_jobs) for name, num_jobs in self.num_jobs.items()
-            },
+            "layers": self.layer_rows(),
         }
 
     def to_json(self) -> bytes:

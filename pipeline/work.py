@@ -25,19 +25,19 @@ class WorkDone:
     """What came of a list of shards.
 
     Attributes:
-        made: by this process, with the seconds each took.
+        made: by this process.
         found: made by others while this process was at work.
         waited_s: spent waiting for others.
     """
 
-    made: list[tuple[Shard, StoredShard, float]] = field(default_factory=list)
+    made: list[tuple[Shard, StoredShard]] = field(default_factory=list)
     found: list[tuple[Shard, StoredShard]] = field(default_factory=list)
     waited_s: float = 0.0
 
     @property
     def num_jobs(self) -> int:
         """Jobs run by this process."""
-        return sum(len(shard.units) for shard, _, _ in self.made)
+        return sum(len(shard.units) for shard, _ in self.made)
 
 
 def work(
@@ -85,27 +85,31 @@ def work(
 
 
 def _attend(store: Store, shard: Shard, claims: Claims, make: Make, reporter: Reporter, done: WorkDone) -> bool:
-    """Make a shard, or see that it is done; False if another is at it."""
+    """Make a shard, or see that it is done; False if another is at it.
+
+    It is looked for before it is claimed, since of the shards of a large order most are others'; and again under the
+    claim, since another may have finished it in between.
+    """
+    if _is_found(store, shard, reporter, done):
+        return True
     claim = claims.take(shard.claim_path)
     if claim is None:
-        stored = store.look(shard.key, shard.units)
-        if stored is None:
-            return False
-        _found(shard, stored, reporter, done)
-        return True
+        return False
     with claim:
-        stored = store.look(shard.key, shard.units)
-        if stored is not None:
-            _found(shard, stored, reporter, done)
+        if _is_found(store, shard, reporter, done):
             return True
-        start = time.monotonic()
         reporter.begin_shard(shard)
-        done.made.append((shard, make(shard), time.monotonic() - start))
+        done.made.append((shard, make(shard)))
         reporter.end_shard(shard)
     return True
 
 
-def _found(shard: Shard, stored: StoredShard, reporter: Reporter, done: WorkDone) -> None:
+def _is_found(store: Store, shard: Shard, reporter: Reporter, done: WorkDone) -> bool:
+    """Whether another has made a shard; tells of it."""
+    stored = store.look(shard.key, shard.units)
+    if stored is None:
+        return False
     log.info("%s was made by another process", shard)
     done.found.append((shard, stored))
     reporter.found_shard(shard, stored)
+    return True

@@ -1,14 +1,14 @@
-"""What a run leaves among Prefect's artifacts: a summary, tables of layers and shards, a preview, a link."""
+"""What a run leaves among Prefect's artifacts: a summary, tables of layers and shards, a preview, a link.
+
+They are for the eye: a server that does not take one is told of in the log, and the run goes on.
+"""
 
 from __future__ import annotations
 
-import base64
-import io
-from pathlib import Path
-from tempfile import TemporaryDirectory
+import logging
+from collections.abc import Callable
 from typing import Any
 
-from PIL import Image
 from prefect.artifacts import (
     create_image_artifact,
     create_link_artifact,
@@ -16,18 +16,25 @@ from prefect.artifacts import (
     create_table_artifact,
 )
 
-from export.errors import InputError
-from pipeline.export_sheet import write_sheet
+from pipeline.flows.preview import Preview, published_preview
 from pipeline.plan import Plan
 from pipeline.progress import opening
 from pipeline.publication import Publication
 from pipeline.report import RunReport
 from pipeline.workspace import Workspace
 
-PREVIEW_PX = 720
-PREVIEW_UNITS = 64
+log = logging.getLogger(__name__)
+
 MAX_SHARDS = 500
 """Rows of the table of shards."""
+
+
+def leave(make: Callable[[], Any]) -> None:
+    """Leave an artifact if the server takes it."""
+    try:
+        make()
+    except Exception as error:
+        log.warning("an artifact could not be left with the server: %s", error or type(error).__name__)
 
 
 def leave_artifacts(
@@ -38,30 +45,68 @@ def leave_artifacts(
     publication: Publication,
     report: RunReport,
 ) -> None:
-    """Leave everything with the run; ``plan`` is the one it began with."""
-    name, facts = workspace.config.name, report.to_dict()
-    create_markdown_artifact(
-        _summary(name, plan, publication, facts),
-        key=f"{key}-summary",
-        description=f"What the last run of atlas {name} did",
-    )
-    rows = [{"layer": layer, **row} for layer, row in facts["layers"].items()]
-    create_table_artifact(rows, key=f"{key}-layers", description=f"Layers of the last run of atlas {name}")
-    create_table_artifact(
-        shards[:MAX_SHARDS], key=f"{key}-shards", description=f"Shards that the last run of atlas {name} made itself"
-    )
-    preview = _preview(publication.index.parent.parent, plan)
-    if preview is not None:
-        layer, image = preview
-        create_image_artifact(
-            image_url=image, key=f"{key}-preview", description=f"Layer {layer} of atlas {name}, as it is published"
+    """Leave what a run that has published knows; ``plan`` is the one it began with."""
+    name = workspace.config.name
+    _leave_summary(key, name, _summary(name, plan, publication, report.to_dict()))
+    leave(lambda: leave_layers(key, report))
+    _leave_shards(key, name, shards)
+    leave(lambda: _leave_published_preview(key, name, plan, publication))
+    leave(
+        lambda: create_link_artifact(
+            publication.url if publication.url and "://" in publication.url else publication.index.resolve().as_uri(),
+            link_text=f"{name}: the atlas",
+            key=f"{key}-site",
+            description=f"Atlas {name}" if publication.url else f"Atlas {name} on the worker's disk",
         )
-    create_link_artifact(
-        publication.url if publication.url and "://" in publication.url else publication.index.resolve().as_uri(),
-        link_text=f"{name}: the atlas",
-        key=f"{key}-site",
-        description=f"Atlas {name}" if publication.url else f"Atlas {name} on the worker's disk",
     )
+
+
+def leave_failure(key: str, name: str, shards: list[dict[str, Any]], report: RunReport, error: Exception) -> None:
+    """Leave what a run that has failed knows: why, and how far it got."""
+    jobs = report.to_dict()["jobs"]
+    lines = [
+        f"# {name}: failed",
+        "",
+        f"    {error}",
+        "",
+        f"{jobs['made']} of {jobs['asked']} jobs were run before it failed; what was stored is kept. The site that was "
+        "published last is still shown. Run it again when the cause is gone: only the rest is made.",
+    ]
+    _leave_summary(key, name, "\n".join(lines))
+    _leave_shards(key, name, shards)
+
+
+def leave_layers(key: str, report: RunReport) -> None:
+    """Leave the table of layers, as they are now."""
+    rows = [{"layer": layer, **row} for layer, row in report.layer_rows().items()]
+    name = report.workspace.config.name
+    create_table_artifact(rows, key=f"{key}-layers", description=f"Layers of the last run of atlas {name}")
+
+
+def leave_preview(key: str, preview: Preview) -> None:
+    """Leave a contact sheet of what is being made, if anything is."""
+    uri = preview.to_uri()
+    if uri is not None:
+        description = f"Layer {preview.layer}, as it is being made"
+        create_image_artifact(image_url=uri, key=f"{key}-preview", description=description)
+
+
+def _leave_published_preview(key: str, name: str, plan: Plan, publication: Publication) -> None:
+    preview = published_preview(publication.index.parent.parent, plan)
+    if preview is not None:
+        layer, uri = preview
+        description = f"Layer {layer} of atlas {name}, as it is published"
+        create_image_artifact(image_url=uri, key=f"{key}-preview", description=description)
+
+
+def _leave_summary(key: str, name: str, text: str) -> None:
+    description = f"What the last run of atlas {name} did"
+    leave(lambda: create_markdown_artifact(text, key=f"{key}-summary", description=description))
+
+
+def _leave_shards(key: str, name: str, shards: list[dict[str, Any]]) -> None:
+    description = f"Shards that the last run of atlas {name} made itself"
+    leave(lambda: create_table_artifact(shards[:MAX_SHARDS], key=f"{key}-shards", description=description))
 
 
 def _summary(name: str, plan: Plan, publication: Publication, facts: dict[str, Any]) -> str:
@@ -78,26 +123,9 @@ def _summary(name: str, plan: Plan, publication: Publication, facts: dict[str, A
             "",
             f"{jobs['made']} jobs were run here and {jobs['found']} by helpers; {jobs['dead']} units are dead. "
             f"{facts['units_per_s'] or 0:.3g} units/s, {facts['store_retries']} retries of the store, "
+            f"{facts['failed_attempts']} failed attempts at shards, {facts['helper_retries']} helpers sent out again, "
             f"{facts['shards']['damaged']} damaged shards made again.",
             "",
             *lines,
         ]
     )
-
-
-def _preview(out: Path, plan: Plan) -> tuple[str, str] | None:
-    """A contact sheet of the last layer that has one, as a small JPEG in a data URI."""
-    for layer in reversed(plan.layers):
-        with TemporaryDirectory() as folder:
-            path = Path(folder) / "sheet.png"
-            try:
-                write_sheet(out, layer.info.name, [str(unit) for unit in layer.units[:PREVIEW_UNITS]], path)
-            except InputError:
-                continue  # the results are elsewhere, or have just been pruned
-            with Image.open(path) as sheet:
-                image = sheet.convert("RGB")
-        image.thumbnail((PREVIEW_PX, PREVIEW_PX))
-        sink = io.BytesIO()
-        image.save(sink, "JPEG", quality=80)
-        return layer.info.name, "data:image/jpeg;base64," + base64.b64encode(sink.getvalue()).decode("ascii")
-    return None

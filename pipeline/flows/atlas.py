@@ -11,7 +11,7 @@ from pydantic import Field
 from pipeline.build import finish, reported
 from pipeline.claims import Claims
 from pipeline.config import load_config, read_overrides
-from pipeline.flows.artifacts import leave_artifacts
+from pipeline.flows.artifacts import leave_artifacts, leave_failure
 from pipeline.flows.helpers import FanOut, Helpers
 from pipeline.flows.reporter import RunReporter
 from pipeline.flows.tasks import ShardRuns, let_pipeline_speak, plan_task, publish_in_task, quoted, store_options
@@ -52,21 +52,26 @@ def atlas(
     folder = Path(out) if out else settings.default_out
     check_folder(folder)
     workspace = open_workspace(settings, folder, store_options(credentials))
-    runs, reporter = ShardRuns(), RunReporter(logger.info, f"{key_of(settings.name)}-progress")
+    runs, key = ShardRuns(), key_of(settings.name)
     with Claims(workspace.store.blobs) as claims, reported(workspace) as report:
-        plan = plan_task(quoted(workspace))
-        with Helpers(workspace, plan, fan_out, credentials) as helpers:
-            _, publication = finish(
-                workspace,
-                claims,
-                report,
-                reporter,
-                plan,
-                make=runs.make,
-                publish=publish_in_task,
-                meanwhile=helpers.tend,
-            )
-    leave_artifacts(key_of(settings.name), workspace, plan, runs.rows, publication, report)
+        reporter = RunReporter(logger.info, key, report)
+        try:
+            plan = plan_task(quoted(workspace))
+            with Helpers(workspace, plan, fan_out, credentials, report) as helpers:
+                _, publication = finish(
+                    workspace,
+                    claims,
+                    report,
+                    reporter,
+                    plan,
+                    make=runs.make,
+                    publish=publish_in_task,
+                    meanwhile=helpers.tend,
+                )
+        except Exception as error:
+            leave_failure(key, settings.name, runs.rows, report, error)
+            raise
+    leave_artifacts(key, workspace, plan, runs.rows, publication, report)
     return publication.url or str(publication.index.resolve())
 
 

@@ -2,28 +2,35 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from pathlib import Path
 from typing import Any, cast
 from uuid import UUID
 
+import httpx
 from prefect import get_run_logger, task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.deployments import run_deployment
-from prefect.exceptions import ObjectNotFound
+from prefect.exceptions import ObjectNotFound, PrefectException
 from prefect.states import Cancelled
 from pydantic import BaseModel, Field
 
 from pipeline.orders import remove_order, write_order
 from pipeline.plan import Plan
+from pipeline.report import RunReport
 from pipeline.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 LOOK_S = 15.0
 """Time between two looks at the helpers."""
 ATTEMPTS = 3
 """How often each helper is sent out."""
+NO_ANSWER = (httpx.HTTPError, PrefectException, RuntimeError)
+"""What Prefect's client raises while the server is away or busy. Helpers are a convenience: a run goes on without."""
 
 
 class FanOut(BaseModel):
@@ -54,14 +61,15 @@ def dispatch_task(deployment: str, name: str, parameters: dict[str, Any]) -> str
 class Helpers:
     """The helpers of one run. Use as a context manager around the work; leaving it withdraws those that wait."""
 
-    def __init__(self, workspace: Workspace, plan: Plan, fan_out: FanOut, credentials: str | None) -> None:
+    def __init__(
+        self, workspace: Workspace, plan: Plan, fan_out: FanOut, credentials: str | None, report: RunReport
+    ) -> None:
         self._workspace, self._plan, self._fan_out = workspace, plan, fan_out
-        self._credentials = credentials
+        self._credentials, self._report = credentials, report
         self._order: str | None = None
         self._runs: dict[int, str] = {}
         self._attempts: dict[int, int] = {}
         self._looked = time.monotonic()
-        self.num_retries = 0
 
     @property
     def count(self) -> int:
@@ -71,34 +79,47 @@ class Helpers:
     def __enter__(self) -> Helpers:
         if self.count:
             self._order = write_order(self._workspace, self._plan)
-            for part in range(1, self.count + 1):
-                if not self._send(part):
-                    break
+            try:
+                for part in range(1, self.count + 1):
+                    if not self._send(part):
+                        break
+            except NO_ANSWER as error:
+                _warn("no more helpers can be sent out", error)
         return self
 
     def __exit__(self, *exc: object) -> None:
         if self._order is not None:
             remove_order(self._workspace.store, self._order)
-        self._withdraw()
+        try:
+            self._withdraw()
+        except NO_ANSWER as error:  # they will find no order and end at once
+            _warn("the helpers that wait cannot be withdrawn", error)
 
     def tend(self) -> None:
-        """Now and then, send out again those that have crashed or failed."""
+        """Now and then, send out again those that have crashed or failed; not while the server is away."""
         if not self._runs or time.monotonic() - self._looked < LOOK_S:
             return
+        try:
+            self._look_after()
+        except NO_ANSWER as error:
+            _warn("the helpers cannot be looked after", error)
         self._looked = time.monotonic()
+
+    def _look_after(self) -> None:
         logger = get_run_logger()
         with get_client(sync_client=True) as client:
             states = {part: client.read_flow_run(UUID(run)).state_type for part, run in self._runs.items()}
         for part, state in states.items():
             if state is None or state.value not in ("CRASHED", "FAILED"):
                 continue
-            del self._runs[part]
             if self._attempts[part] < ATTEMPTS:
                 logger.warning("helper %d has %s; sending it out again", part, state.value.lower())
-                self.num_retries += 1
-                self._send(part)
+                if self._send(part):
+                    self._report.num_helper_retries += 1
+                    continue
             else:
                 logger.warning("helper %d has %s %d times; going on without it", part, state.value.lower(), ATTEMPTS)
+            del self._runs[part]
 
     def _send(self, part: int) -> bool:
         name = f"{self._workspace.config.name} helper {part}"
@@ -129,6 +150,10 @@ class Helpers:
                 state = client.read_flow_run(UUID(run)).state_type
                 if state is not None and state.value in ("SCHEDULED", "PENDING"):
                     client.set_flow_run_state(UUID(run), Cancelled(message="the work is done"), force=True)
+
+
+def _warn(what: str, error: Exception) -> None:
+    log.warning("%s (%s); going on", what, error or type(error).__name__)
 
 
 def _absolute(workspace: Workspace) -> str:

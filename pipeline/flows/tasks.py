@@ -86,6 +86,7 @@ def shard_task(
     try:
         return make_reported(workspace, shard, engines, report, reporter)
     except Exception:
+        report.num_failed_attempts += 1
         engines.close()
         raise
 

@@ -1,18 +1,18 @@
-"""What changed since the publication before, as plain data, and how to tell from two tables of units."""
+"""What changed since the publication before, unit by unit, as the site tells it: what :mod:`pipeline.changes` found."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-import pyarrow as pa
+from pipeline.changes import JobChange
 
 Kind = Literal["new", "gone", "higher", "lower", "died", "revived", "made again"]
 
 TOLERANCE = 1e-6
-"""Relative difference of activations below which a unit counts as unchanged."""
+"""Relative difference of activations below which a unit is neither higher nor lower."""
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class UnitChange:
     """What happened to a unit.
 
     Attributes:
-        kind: ``made again``: by another recipe, to the same activation.
+        kind: ``made again``: another result, of the same best activation.
         before: best activation before; None when there was none.
         after: best activation now; None when there is none.
     """
@@ -53,47 +53,37 @@ class Changes:
     notes: tuple[str, ...] = ()
 
 
-def changes_between(before: pa.Table, after: pa.Table, since: str, notes: tuple[str, ...] = ()) -> Changes:
-    """Compare two tables as :mod:`pipeline.table` writes them: a unit's best live activation, then and now.
+def by_unit(jobs: Iterable[JobChange], since: str, notes: tuple[str, ...] = ()) -> Changes:
+    """Gather the seeds of each unit: it is told of when one of its seeds is, by its best live activation then and now.
 
     Args:
-        before: with the columns layer, unit, activation, status and recipe.
-        after: likewise.
+        jobs: of a comparison, those that are the same among them.
         since: see :class:`Changes`.
         notes: see :class:`Changes`.
     """
-    old, new = _best(before), _best(after)
+    seeds: dict[tuple[str, int], list[JobChange]] = {}
+    for job in jobs:
+        seeds.setdefault((job.layer, job.unit), []).append(job)
     units: dict[str, dict[int, UnitChange]] = {}
-    for key in sorted(old.keys() | new.keys()):
-        if (change := _change(old.get(key), new.get(key))) is not None:
-            units.setdefault(key[0], {})[key[1]] = change
+    for (layer, unit), changes in seeds.items():
+        if any(change.kind != "same" for change in changes):
+            units.setdefault(layer, {})[unit] = _of(changes)
     return Changes(since, units, notes)
 
 
-_Best = tuple[float | None, frozenset[str]]
-"""Best live activation, and the recipes of the unit's rows."""
+def _of(seeds: Sequence[JobChange]) -> UnitChange:
+    before = max((seed.activation_before for seed in seeds if seed.activation_before is not None), default=None)
+    after = max((seed.activation_after for seed in seeds if seed.activation_after is not None), default=None)
+    return UnitChange(_kind({seed.kind for seed in seeds}, before, after), before, after)
 
 
-def _change(old: _Best | None, new: _Best | None) -> UnitChange | None:
-    if old is None or new is None:
-        assert old is not None or new is not None
-        return UnitChange("new", None, new[0]) if new is not None else UnitChange("gone", old[0] if old else None, None)
-    before, after = old[0], new[0]
+def _kind(kinds: set[str], before: float | None, after: float | None) -> Kind:
+    if kinds == {"new"}:
+        return "new"
+    if kinds == {"gone"}:
+        return "gone"
     if before is None or after is None:
-        if before is after:
-            return None
-        return UnitChange("revived" if before is None else "died", before, after)
+        return "made again" if before is after else "revived" if before is None else "died"
     if math.isclose(before, after, rel_tol=TOLERANCE):
-        return None if old[1] == new[1] else UnitChange("made again", before, after)
-    return UnitChange("higher" if after > before else "lower", before, after)
-
-
-def _best(table: pa.Table) -> dict[tuple[str, int], _Best]:
-    found: dict[tuple[str, int], _Best] = {}
-    columns = [table.column(name).to_pylist() for name in ("layer", "unit", "activation", "status", "recipe")]
-    for layer, unit, activation, status, recipe in zip(*columns, strict=True):
-        best, recipes = found.get((layer, unit), (None, frozenset()))
-        if status == "done":
-            best = activation if best is None else max(best, activation)
-        found[layer, unit] = best, recipes | {recipe}
-    return found
+        return "made again"
+    return "higher" if after > before else "lower"

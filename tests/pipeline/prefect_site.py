@@ -144,6 +144,18 @@ class Site:
             check=False,
         )
 
+    def python(self, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run Python as an operator would who has the server's address."""
+        return subprocess.run(
+            [sys.executable, *arguments],
+            cwd=self.project,
+            env=self.env | env,
+            capture_output=True,
+            text=True,
+            timeout=START_S,
+            check=False,
+        )
+
     def post(self, path: str, **body: object) -> Any:
         request = urllib.request.Request(
             f"{self.url}/{path}", json.dumps(body).encode(), {"Content-Type": "application/json"}

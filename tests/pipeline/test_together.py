@@ -186,28 +186,3 @@ def _await(condition) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
-
-
-@pytest.mark.slow
-def test_two_processes_are_nearly_twice_as_fast_where_cores_do_not_bind(tmp_path: Path) -> None:
-    """Slow: two minutes of steps that wait. Timed from the first shard begun to the last one stored."""
-    took = {}
-    for number in (1, 2):
-        config = write_config(tmp_path / f"models{number}", str(tmp_path / f"store{number}"), steps=10)
-        log = tmp_path / f"log{number}"
-        env = environment(log, 0.6)
-        options = ["--layers", "fc", "--units", "0:4", "--seeds", "4"]
-        outs = [tmp_path / f"out{number}-{n}" for n in range(number)]
-        processes = [commands.start("build", config, "--out", out, *options, env=env) for out in outs]
-        for process in processes:
-            _, err = process.communicate(timeout=240)
-            assert process.returncode == 0, err
-        assert set(begun(log).values()) == {1}
-        lines = [line.split() for line in log.read_text().splitlines()]
-        first = {words[0]: float(words[1]) for words in reversed(lines) if words[2] == "making"}
-        last = max(float(words[1]) for words in lines if words[2] == "stored")
-        late_s = max(first.values()) - min(first.values())  # of the second's start, in which one alone was at work
-        took[number] = last - max(first.values()) + late_s / number
-        assert len(first) == number
-    print(f"one process {took[1]:.1f} s, two processes {took[2]:.1f} s: {took[1] / took[2]:.2f} times as fast")
-    assert took[1] / took[2] >= 1.9

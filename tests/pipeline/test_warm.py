@@ -234,7 +234,7 @@ def test_what_did_not_change_is_the_same_and_its_codes_are_not_read(tiny: Path, 
     monkeypatch.setattr(Store, "read_shard", refuse)
     changes = compare(Side.of("a", table, store), Side.of("b", table, store))
     assert changes.counts == {"new": 0, "gone": 0, "changed": 0, "same": 10}
-    assert {change.code_distance for change in changes.units} == {0.0}
+    assert {change.code_distance for change in changes.jobs} == {0.0}
     assert changes.to_dict()["units"] == []
 
 

@@ -4,32 +4,15 @@ from __future__ import annotations
 
 import json
 import urllib.error
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
 from tests.pipeline import commands
-from tests.pipeline.instrument import begun, environment
-from tests.pipeline.prefect_site import ENDED, ROOT, Site, write_project
+from tests.pipeline.instrument import begun
+from tests.pipeline.prefect_site import ENDED, ROOT, Site
 from tests.pipeline.test_build import shards_of
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A server, the deployments, two workers."""
-    project = tmp_path_factory.mktemp("project")
-    write_project(project, {"[run]\n": '[run]\nruntime = "waiting"\n'})
-    site = Site(project, tmp_path_factory.mktemp("prefect"), environment(project / "made.log", 0.0))
-    try:
-        site.start_server()
-        site.set_up()
-        for number in range(2):
-            site.start_worker(f"worker{number}")
-        yield site
-    finally:
-        site.end()
 
 
 def test_a_run_makes_the_same_files_as_the_command_and_leaves_artifacts(site: Site, tmp_path: Path) -> None:
@@ -91,6 +74,19 @@ def test_wrong_input_fails_the_run_with_the_sentence(site: Site, parameters: dic
     run = site.run(**parameters)
     assert run["state_type"] == "FAILED"
     assert sentence in run["state"]["message"]
+
+
+def test_a_run_that_fails_leaves_a_summary_with_the_sentence(site: Site, tmp_path: Path) -> None:
+    """Layers are checked in the task ``plan``, inside what is reported."""
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "store").write_text("a file where a folder should be")
+    run = site.run(out=str(tmp_path / "store"))
+    assert run["state_type"] == "FAILED"
+    artifacts = site.post("artifacts/filter", sort="CREATED_DESC")
+    summaries = [artifact["data"] for artifact in artifacts if artifact["key"] == "tiny-summary"]
+    assert summaries[0].startswith("# tiny: failed")
+    assert "cannot be written" in summaries[0]
+    assert "choose another folder with --out" in summaries[0]
 
 
 @pytest.mark.parametrize(
