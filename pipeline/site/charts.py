@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Lines over a common axis; ``summary`` is what one hears who cannot see it."""
+    """Lines over a common axis from ``low`` to ``high``; ``summary`` is what one hears who cannot see it."""
 
     x_title: str
     y_title: str
@@ -44,6 +44,12 @@ class LineChart:
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
     summary: str
+    low: float
+    high: float
+
+    def at(self, value: float) -> float:
+        """Where on the horizontal axis a value lies."""
+        return round(_scale(value, self.low, self.high, LEFT, WIDTH - RIGHT), 1)
 
 
 @dataclass(frozen=True)
@@ -157,6 +163,8 @@ def line_chart(
         y_ticks=tuple(Tick(round(place(first, v)[1], 2), number(v)) for v in y_values),
         lines=tuple(lines),
         summary=f"{y_title} over {x_title}. {told}.",
+        low=first,
+        high=last,
     )
 
 

@@ -11,10 +11,8 @@ from dataclasses import dataclass
 
 from PIL import Image
 
+from pipeline.films import GROUND
 from pipeline.site.pictures import to_webp
-
-GROUND = "#808080"
-"""Behind pictures that are not square."""
 
 QUALITY, EFFORT = 66, 4
 """Of WebP, for sprites. With cells of 64 px, 2,048 units make about 1.1 MB."""
