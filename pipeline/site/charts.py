@@ -1,4 +1,4 @@
-"""Geometry of charts: lines, and histograms. Templates draw it as SVG."""
+"""Geometry of charts: lines, and histograms. :mod:`pipeline.site.drawing` and the templates draw it as SVG."""
 
 from __future__ import annotations
 
@@ -147,8 +147,9 @@ def line_chart(
         return _scale(x, first, last, LEFT, WIDTH - RIGHT), _scale(y, low, high, HEIGHT - BOTTOM, TOP)
 
     lines = []
+    x_scale, y_scale = (WIDTH - RIGHT - LEFT) / (last - first), (TOP - HEIGHT + BOTTOM) / (high - low)
     for name, line in points.items():
-        placed = [place(*point) for point in line]
+        placed = [(LEFT + x_scale * (x - first), HEIGHT - BOTTOM + y_scale * (y - low)) for x, y in line]
         path = "L".join([f"{x:.1f} {y:.1f}" for x, y in placed])
         end = round(placed[-1][0], 1), round(placed[-1][1], 1)
         lines.append(Line(name, f"M{path}" if len(placed) > 1 else f"M{path}h.01", end))

@@ -175,10 +175,14 @@ def _ranges(units: Iterable[int]) -> list[list[int]]:
 
 
 def _plain(value: object, digits: int) -> object:
+    if isinstance(value, int | str):
+        return value
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, dict):
         return {str(key): _plain(part, digits) for key, part in value.items()}
     if isinstance(value, list | tuple):
+        if len(value) > 3 and all(type(part) is float for part in value):  # curves
+            return [float(f"{part:.{digits}g}") if math.isfinite(part) else None for part in value]
         return [_plain(part, digits) for part in value]
     return value

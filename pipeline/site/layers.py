@@ -96,7 +96,7 @@ def _write_pictures(page: LayerPage, units: Sequence[Unit], folder: Path) -> Thu
         if small:
             write_new(folder / image_name(number, seed, crop=True), to_webp(part))
         if (number, seed) in best:
-            thumbnails[number] = part.resize(_fitting(part.size, cell_px), Image.Resampling.LANCZOS)
+            thumbnails[number] = part.resize(_fitting(part.size, cell_px), Image.Resampling.HAMMING)
     if wanted:
         number, seed = min(wanted)
         raise AtlasError(f"the image of unit {number}, seed {seed} of layer {layer.name} is missing; build again")
