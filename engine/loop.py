@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,19 @@ from export.errors import InputError
 from export.manifest import StepManifest
 
 Vector = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """What a job's picture was on its way.
+
+    Attributes:
+        step: steps done; 0 is the start.
+        image: (image_px, image_px, 3) uint8 RGB, what the generator makes of the code at which the next step begins.
+    """
+
+    step: int
+    image: npt.NDArray[np.uint8]
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +42,7 @@ class JobResult:
         curve: (steps / poll_every,) float32, at each poll the activation at the code its last step began with.
         code: (code_dim,) float32, the best code; of a dead job of no meaning.
         image: (image_px, image_px, 3) uint8 RGB, what the generator makes of ``code``.
+        frames: by step; those asked for that lie before ``steps``, none of a dead job.
     """
 
     unit: int
@@ -39,6 +53,7 @@ class JobResult:
     curve: Vector
     code: Vector
     image: npt.NDArray[np.uint8]
+    frames: tuple[Frame, ...] = ()
 
 
 def run_jobs(
@@ -48,6 +63,7 @@ def run_jobs(
     rule: StopRule,
     poll_every: int,
     on_result: Callable[[JobResult], None] = lambda result: None,
+    frame_steps: Collection[int] = (),
 ) -> list[JobResult]:
     """Run jobs to their end; slots are refilled as they fall free.
 
@@ -61,29 +77,54 @@ def run_jobs(
         poll_every: steps between looks at the slots; must divide ``rule.max_steps``.
         on_result: called for each job once its image is decoded. Images are decoded a full batch of ended jobs at a
             time, so results come in the order in which jobs end, some polls late.
+        frame_steps: steps after which a job's picture is kept, multiples of ``poll_every``; 0 keeps that of the start.
+            The codes are copied at polls, and decoded together with the job's image: a frame costs a decoded image,
+            on every runtime, and no step is held up. See :func:`spaced_steps`.
 
     Returns:
         The results in the order of ``jobs``.
 
     Raises:
         InputError: before any step: a unit the layer does not have, a job given twice, more steps than the engine's
-            schedule, or steps that are not a multiple of ``poll_every``. During the run: a start code of another
-            shape or not finite.
+            schedule, or steps (or a frame's) that are not a multiple of ``poll_every``. During the run: a start code of
+            another shape or not finite.
         EngineError: the runtime failed.
     """
     manifest = runner.manifest
     _check_jobs(manifest, jobs, rule)
     schedule = Schedule(jobs, runner.num_slots, rule, poll_every)
+    _check_frames(frame_steps, poll_every)
     harvest = _Harvest(runner, poll_every, on_result)
     changed = list(range(runner.num_slots))
     while schedule.busy:
-        _fill(runner, schedule, changed, starts)
+        for job, code in _fill(runner, schedule, changed, starts):
+            if 0 in frame_steps:
+                harvest.keep(job, 0, code)
         runner.step(poll_every)
         ended = schedule.record(_readings(runner))
         harvest.add(ended)
+        if due := schedule.at(frame_steps):
+            for (_, job, done), code in zip(due, runner.codes([slot for slot, _, _ in due]), strict=True):
+                harvest.keep(job, done, code)
         changed = [job.slot for job in ended]
     harvest.finish()
     return [harvest.results[job] for job in jobs]
+
+
+def spaced_steps(count: int, max_steps: int, poll_every: int) -> tuple[int, ...]:
+    """Steps of ``count`` frames at most: 0, then multiples of ``poll_every`` below ``max_steps``, spaced geometrically.
+
+    A picture changes most in its first steps, so these get most of the frames.
+
+    Args:
+        count: of frames, 0 for none.
+        max_steps: of a job.
+        poll_every: steps between polls.
+    """
+    num_polls, polls = max_steps // poll_every, [0]
+    for index in range(count - 1):
+        polls.append(max(polls[-1] + 1, round(num_polls ** (index / max(1, count - 1)))))
+    return tuple(poll * poll_every for poll in polls[:count] if poll < num_polls)
 
 
 class _Harvest:
@@ -95,6 +136,12 @@ class _Harvest:
         self._poll_every = poll_every
         self._on_result = on_result
         self._pending: list[tuple[Ended, Vector]] = []
+        self._kept: dict[Job, list[tuple[int, Vector]]] = {}
+
+    def keep(self, job: Job, step: int, code: Vector) -> None:
+        """Keep a code of a job at work, for a frame; one that is not finite has no picture."""
+        if np.isfinite(code).all():
+            self._kept.setdefault(job, []).append((step, code))
 
     def add(self, ended: Sequence[Ended]) -> None:
         """Copy the best codes of jobs that have just ended; decode whole batches."""
@@ -113,8 +160,11 @@ class _Harvest:
     def _decode(self, part: Sequence[tuple[Ended, Vector]]) -> None:
         if not part:
             return
-        images = to_pixels(self._runner.decode(np.stack([code for _, code in part])))
-        for (ended, code), image in zip(part, images, strict=True):
+        kept = [self._kept.pop(ended.job, []) for ended, _ in part]
+        kept = [frames if ended.status == "done" else [] for (ended, _), frames in zip(part, kept, strict=True)]
+        images = self._images([code for _, code in part] + [code for frames in kept for _, code in frames])
+        rest = iter(images[len(part) :])
+        for (ended, code), frames, image in zip(part, kept, images[: len(part)], strict=True):
             result = JobResult(
                 unit=ended.job.unit,
                 seed=ended.job.seed,
@@ -124,15 +174,28 @@ class _Harvest:
                 curve=np.asarray([reading.activation for reading in ended.history], np.float32),
                 code=code,
                 image=image,
+                frames=tuple(Frame(step, next(rest)) for step, _ in frames),
             )
             self.results[ended.job] = result
             self._on_result(result)
+
+    def _images(self, codes: Sequence[Vector]) -> list[npt.NDArray[np.uint8]]:
+        """Images of any number of codes, a full batch in floating point at a time."""
+        batch = self._runner.num_slots
+        parts = [np.stack(codes[start : start + batch]) for start in range(0, len(codes), batch)]
+        return [image for part in parts for image in to_pixels(self._runner.decode(part))]
 
 
 def to_pixels(images: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     """Images (n, 3, H, W) in [0, 1] as (n, H, W, 3) uint8; rounded, clipped, 0 where not a number."""
     levels = np.rint(np.clip(np.nan_to_num(images, nan=0.0), 0.0, 1.0) * 255.0)
     return np.ascontiguousarray(levels.transpose(0, 2, 3, 1).astype(np.uint8))
+
+
+def _check_frames(frame_steps: Collection[int], poll_every: int) -> None:
+    wrong = [step for step in frame_steps if step < 0 or step % poll_every]
+    if wrong:
+        raise InputError(f"a frame at step {wrong[0]} is not at a multiple of the {poll_every} steps between polls")
 
 
 def _check_jobs(manifest: StepManifest, jobs: Sequence[Job], rule: StopRule) -> None:
@@ -148,8 +211,13 @@ def _check_jobs(manifest: StepManifest, jobs: Sequence[Job], rule: StopRule) -> 
         )
 
 
-def _fill(runner: Runner, schedule: Schedule, changed: Sequence[int], starts: Callable[[Job], Vector]) -> None:
+def _fill(
+    runner: Runner, schedule: Schedule, changed: Sequence[int], starts: Callable[[Job], Vector]
+) -> list[tuple[Job, Vector]]:
     """Refill the slots that fell free; those no job is left for go idle (unit 0, zero code).
+
+    Returns:
+        The jobs that entered, and their start codes.
 
     An idle slot starts at step 0 when its last job ended, and no job that still works is younger, so no slot is ever
     stepped beyond the schedule.
@@ -166,6 +234,7 @@ def _fill(runner: Runner, schedule: Schedule, changed: Sequence[int], starts: Ca
         for row, code in enumerate(codes):
             rows[row] = code
         runner.fill(slots, units, rows)
+    return [(job, code) for (_, job), code in zip(entered, codes, strict=True)]
 
 
 def _checked(code: Vector, job: Job, code_dim: int) -> Vector:

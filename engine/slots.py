@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -178,6 +178,14 @@ class Schedule:
     def free(self) -> list[int]:
         """The slots without a job."""
         return [index for index, slot in enumerate(self._slots) if slot is None]
+
+    def at(self, steps: Container[int]) -> list[tuple[int, Job, int]]:
+        """(slot, job, steps done) of the jobs at work that have done one of these numbers of steps."""
+        found = []
+        for index, slot in enumerate(self._slots):
+            if slot is not None and (done := len(slot.history) * self._poll_every) in steps:
+                found.append((index, slot.job, done))
+        return found
 
     def record(self, readings: Sequence[Reading]) -> list[Ended]:
         """Add one reading per slot (those of free slots are ignored) and return the jobs that leave."""

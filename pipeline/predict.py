@@ -29,6 +29,8 @@ SHARE_OF_PEAK = 0.4
 SLOWEST_CORE = 3e10
 """Floating-point operations a second that any core of the last ten years does in a matrix product."""
 PNG_BYTES_PER_PIXEL = 1.7
+WEBP_BYTES_PER_PIXEL = 0.25
+"""Of a film."""
 SITE_BYTES_PER_JOB = 24_000
 """Pages, data and crops of a unit beside its image."""
 MARGIN = 1.1
@@ -75,8 +77,10 @@ def predict(workspace: Workspace, plan: Plan) -> Prediction:
         for layer in todo
     )
     image_bytes = int(PNG_BYTES_PER_PIXEL * workspace.generator.image_px**2)
-    job_bytes = (
-        _stored_bytes(plan) or 4 * workspace.generator.code_dim + image_bytes + 4 * workspace.config.ascent.steps
+    film = workspace.film(0) or {"steps": (), "px": 0}
+    film_bytes = int(WEBP_BYTES_PER_PIXEL * (len(film["steps"]) + 1) * film["px"] ** 2)
+    job_bytes = _stored_bytes(plan) or (
+        4 * workspace.generator.code_dim + image_bytes + film_bytes + 4 * workspace.config.ascent.steps
     )
     basis = [name for name, used in (("last run", len(unknown) < len(todo)), ("arithmetic", bool(unknown))) if used]
     return Prediction(

@@ -26,7 +26,7 @@ from pipeline.registry import Version
 from pipeline.site.changes import Changes as SiteChanges
 from pipeline.site.changes import by_unit
 from pipeline.site.incremental import code_version
-from pipeline.site.model import Atlas, Layer, Result
+from pipeline.site.model import Atlas, Drawn, Layer, Result
 from pipeline.site.publish import write_site
 from pipeline.site.studies import read_studies
 from pipeline.store import Store, StoredShard
@@ -183,17 +183,17 @@ class StoredPictures:
     store: Store
     shards: tuple[tuple[StoredShard, ...], ...]
 
-    def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
+    def read(self, units: Sequence[int]) -> Iterable[Drawn]:
         for stored in self.shards:
             for record in self.store.read_units(stored, units).values():
-                yield record.unit, record.seed, record.image
+                yield Drawn(record.unit, record.seed, record.image, record.film)
 
 
 def collect(workspace: Workspace, plan: Plan) -> Results:
     """Every record that was asked for, without pictures and codes: those of an atlas may be larger than memory."""
     return {
         (layer.info.name, seed.recipe.seed): {
-            unit: replace(record, image=b"", code=np.empty(0, np.float32))
+            unit: replace(record, image=b"", film=b"", code=np.empty(0, np.float32))
             for shard in seed.stored
             for unit, record in workspace.store.read_units([shard], layer.units).items()
         }
@@ -264,6 +264,7 @@ def _result(record: Record) -> Result:
         steps=record.steps,
         target=record.target,
         curve=record.curve,
+        film_steps=record.film_steps,
     )
 
 

@@ -37,6 +37,8 @@ class Recipe:
         precision: of the step graph.
         batch: number of slots; a runtime may sum in another order in another batch.
         seed: chooses the start codes.
+        film: the frames that are kept of each climb, see :mod:`pipeline.films`; None where there are none. It changes
+            no other number, but what is stored.
         graph_revision: of the compiler.
     """
 
@@ -56,12 +58,13 @@ class Recipe:
     batch: int
     seed: int
     start: str | None = None
+    film: dict[str, Any] | None = None
     graph_revision: int = GRAPH_REVISION
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields; a start that is drawn is left out, so that keys are those of before there were others."""
+        """Its fields; no start and no film are left out, so that keys are those of before there were any."""
         fields = asdict(self)
-        return fields if self.start is not None else {name: fields[name] for name in fields if name != "start"}
+        return {name: value for name, value in fields.items() if value is not None or name not in ("start", "film")}
 
     def to_json(self) -> str:
         """Canonical: sorted keys, no spaces, ASCII."""

@@ -24,8 +24,12 @@ SCHEMA = pa.schema(
         pa.field("curve", pa.list_(pa.float32()), nullable=False),
         pa.field("code", pa.list_(pa.float32()), nullable=False),
         pa.field("image", pa.binary(), nullable=False),
-    ]
+        pa.field("film_steps", pa.list_(pa.int32())),
+        pa.field("film", pa.binary()),
+    ],
+    metadata={"records": "2"},
 )
+"""Version 2 added the film; files of version 1 are read as without one."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +46,8 @@ class Record:
         curve: float32, the activation at each poll.
         code: (code_dim,) float32, the best code.
         image: PNG, (image_px, image_px) RGB.
+        film_steps: steps after which each cell of ``film`` was the picture; the last cell is ``image``, at ``steps``.
+        film: WebP, one row of square cells, see :mod:`pipeline.films`; empty where none was kept.
     """
 
     unit: int
@@ -53,20 +59,32 @@ class Record:
     curve: npt.NDArray[np.float32]
     code: npt.NDArray[np.float32]
     image: bytes
+    film_steps: tuple[int, ...] = ()
+    film: bytes = b""
 
 
 def to_parquet(records: Sequence[Record]) -> bytes:
     """Write a parquet file; equal records make equal bytes under one version of pyarrow."""
     columns = {name: [getattr(record, name) for record in records] for name in SCHEMA.names}
-    return write_table(pa.Table.from_pydict(columns, schema=SCHEMA), uncompressed=("image",))
+    return write_table(pa.Table.from_pydict(columns, schema=SCHEMA), uncompressed=("image", "film"))
 
 
 def from_parquet(data: bytes) -> list[Record]:
     """Read what :func:`to_parquet` wrote."""
     table = pq.read_table(io.BytesIO(data), schema=SCHEMA, use_threads=False)
-    plain = table.drop_columns(["curve", "code"]).to_pylist()
+    plain = table.drop_columns(["curve", "code", "film_steps", "film"]).to_pylist()
     arrays = {name: _rows(table.column(name)) for name in ("curve", "code")}
-    return [Record(**row, curve=arrays["curve"][index], code=arrays["code"][index]) for index, row in enumerate(plain)]
+    steps, films = (table.column(name).to_pylist() for name in ("film_steps", "film"))
+    return [
+        Record(
+            **row,
+            curve=arrays["curve"][index],
+            code=arrays["code"][index],
+            film_steps=tuple(steps[index] or ()),
+            film=films[index] or b"",
+        )
+        for index, row in enumerate(plain)
+    ]
 
 
 def write_table(table: pa.Table, uncompressed: Sequence[str] = ()) -> bytes:

@@ -33,8 +33,8 @@ FOLDER = "starts"
 Codes = Mapping[int, npt.NDArray[np.float32]]
 """Start code (code_dim,) by unit."""
 
-FREE_TO_DIFFER = ("network", "target", "fallback", "start")
-"""What may differ between a recipe and the one it starts from: the network, and how it names its tensors."""
+FREE_TO_DIFFER = ("network", "target", "fallback", "start", "film")
+"""What may differ between a recipe and the one it starts from: the network, how it names its tensors, what is shown."""
 
 SCHEMA = pa.schema(
     [pa.field("unit", pa.int32(), nullable=False), pa.field("code", pa.list_(pa.float32()), nullable=False)]

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,10 @@ from engine.loop import JobResult, run_jobs
 from engine.protocol import Runner
 from engine.slots import Job
 from engine.start import start_code
-from export.manifest import StepManifest
+from export.manifest import Box, StepManifest
 from export.network import LayerInfo
 from pipeline.engines import Engines
+from pipeline.films import make_film
 from pipeline.plan import Shard
 from pipeline.records import Record
 from pipeline.store import StoredShard
@@ -26,7 +28,7 @@ from pipeline.warm import Codes
 from pipeline.workspace import Workspace
 
 NUM_ENCODERS = 2
-"""Threads that encode PNGs while the engine runs."""
+"""Threads that encode pictures while the engine runs."""
 
 OnRecord = Callable[[JobResult, str], None]
 """Called with a job's result and the tensor that was maximised, once per job."""
@@ -54,17 +56,21 @@ def make_shard(
     recipe = workspace.recipe(info, shard.seed).with_start(shard.start)
     codes = engines.start_codes(shard.start)
     jobs = [Job(unit, shard.seed) for unit in shard.units]
+    manifest = engines.runner(shard.layer, pre_activation=False).manifest
+    film = recipe.film or {"steps": (), "px": 0}
+    field, px = manifest.receptive_field, int(film["px"])
     with ThreadPoolExecutor(NUM_ENCODERS, thread_name_prefix="png") as pool:
-        pending: list[tuple[JobResult, str, Future[bytes]]] = []
+        pending: list[tuple[JobResult, str, tuple[int, ...], Future[_Pictures]]] = []
 
         def take(result: JobResult, target: str) -> None:
-            image = pool.submit(encode_png, result.image)
-            pending.append((replace(result, image=np.empty((0, 0, 3), np.uint8)), target, image))
+            pictures = pool.submit(_encode, result, field, px)
+            steps = (*(frame.step for frame in result.frames), result.steps) if result.frames else ()
+            pending.append((replace(result, image=np.empty((0, 0, 3), np.uint8), frames=()), target, steps, pictures))
             on_record(result, target)
 
-        run_units(workspace, info, jobs, engines, take, codes)
-        records = [_record(result, target, image.result()) for result, target, image in pending]
-    facts = layer_facts(engines.runner(shard.layer, pre_activation=False).manifest)
+        run_units(workspace, info, jobs, engines, take, codes, tuple(film["steps"]))
+        records = [_record(result, target, pictures.result(), steps) for result, target, steps, pictures in pending]
+    facts = layer_facts(manifest)
     workspace.store.write_recipe(recipe)
     return workspace.store.write_shard(recipe.key, records, facts)
 
@@ -76,6 +82,7 @@ def run_units(
     engines: Engines,
     on_record: OnRecord,
     codes: Codes | None = None,
+    frame_steps: tuple[int, ...] = (),
 ) -> None:
     """Run jobs of one layer, the dead ones a second time on the pre-activation, if there is one.
 
@@ -86,18 +93,20 @@ def run_units(
         engines: of the workspace.
         on_record: called once per job, in the order in which they end.
         codes: start codes by unit; units without one, and those that are dead there, start from a drawn code.
+        frame_steps: see :func:`engine.loop.run_jobs`.
     """
     known = codes or {}
     runner = engines.runner(layer.name, pre_activation=False)
     warm = [job for job in jobs if job.unit in known]
-    cold = set(_run(workspace, runner, warm, on_record, known, keep_dead=False)) if warm else set()
+    run = partial(_run, workspace, on_record=on_record, frame_steps=frame_steps)
+    cold = set(run(runner, warm, codes=known, keep_dead=False)) if warm else set()
     left = [job for job in jobs if job.unit not in known or job in cold]
     if layer.pre_activation is None:
-        _run(workspace, runner, left, on_record, {}, keep_dead=True)
+        run(runner, left, codes={}, keep_dead=True)
         return
-    dead = _run(workspace, runner, left, on_record, {}, keep_dead=False)
+    dead = run(runner, left, codes={}, keep_dead=False)
     if dead:
-        _run(workspace, engines.runner(layer.name, pre_activation=True), dead, on_record, {}, keep_dead=True)
+        run(engines.runner(layer.name, pre_activation=True), dead, codes={}, keep_dead=True)
 
 
 def layer_facts(manifest: StepManifest) -> dict[str, Any]:
@@ -118,7 +127,17 @@ def encode_png(image: npt.NDArray[np.uint8]) -> bytes:
     return sink.getvalue()
 
 
-def _record(result: JobResult, target: str, image: bytes) -> Record:
+_Pictures = tuple[bytes, bytes]
+"""PNG, and film or nothing."""
+
+
+def _encode(result: JobResult, field: Box, px: int) -> _Pictures:
+    film = make_film(result.frames, result.image, field, px) if result.frames else b""
+    return encode_png(result.image), film
+
+
+def _record(result: JobResult, target: str, pictures: _Pictures, film_steps: Sequence[int]) -> Record:
+    image, film = pictures
     return Record(
         unit=result.unit,
         seed=result.seed,
@@ -129,11 +148,20 @@ def _record(result: JobResult, target: str, image: bytes) -> Record:
         curve=result.curve,
         code=result.code,
         image=image,
+        film_steps=tuple(film_steps),
+        film=film,
     )
 
 
 def _run(
-    workspace: Workspace, runner: Runner, jobs: Sequence[Job], on_record: OnRecord, codes: Codes, *, keep_dead: bool
+    workspace: Workspace,
+    runner: Runner,
+    jobs: Sequence[Job],
+    on_record: OnRecord,
+    codes: Codes,
+    *,
+    keep_dead: bool,
+    frame_steps: tuple[int, ...],
 ) -> list[Job]:
     """Run jobs; return those that were dead, which are reported only if ``keep_dead``."""
     target, layer = runner.manifest.target, runner.manifest.layer
@@ -153,5 +181,6 @@ def _run(
         workspace.stop_rule,
         workspace.config.run.poll_every,
         take,
+        frame_steps,
     )
     return [job for job in jobs if job in set(dead)]

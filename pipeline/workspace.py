@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.host import chosen_precision
+from engine.loop import spaced_steps
 from engine.protocol import Builder
 from engine.runtimes import get_builder
 from engine.slots import StopRule
@@ -114,7 +115,14 @@ class Workspace:
             precision=run.precision,
             batch=self.batch,
             seed=seed,
+            film=self.film(seed),
         )
+
+    def film(self, seed: int) -> dict[str, Any] | None:
+        """Steps and size of the frames that are kept of this seed's climbs, as a recipe tells them; None for none."""
+        section = self.config.film
+        steps = spaced_steps(section.frames, self.config.ascent.steps, self.config.run.poll_every)
+        return {"steps": list(steps), "px": section.px} if steps and seed < section.seeds else None
 
     @cached_property
     def _prior_digest(self) -> str:

@@ -120,6 +120,20 @@ class AscentSection(_Section):
     start_scale: float = Field(default=0.1, ge=0)
 
 
+class FilmSection(_Section):
+    """How a climb is shown, see :mod:`pipeline.films`. Changing it makes the seeds that have a film anew.
+
+    Attributes:
+        frames: pictures kept on the way, 0 for none; each costs what decoding an image costs.
+        px: side of a frame.
+        seeds: of each unit that get a film, the first ones.
+    """
+
+    frames: int = Field(default=8, ge=0, le=15)
+    px: int = Field(default=64, ge=16, le=256)
+    seeds: int = Field(default=1, ge=0)
+
+
 class StopSection(_Section):
     """When a job ends before its last step, see :class:`engine.slots.StopRule`."""
 
@@ -248,6 +262,7 @@ class AtlasConfig(_Section):
     generator: GeneratorSection = GeneratorSection()
     ascent: AscentSection = AscentSection()
     stop: StopSection = StopSection()
+    film: FilmSection = FilmSection()
     run: RunSection = RunSection()
     store: StoreSection = StoreSection()
     start: StartSection = StartSection()

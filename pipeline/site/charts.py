@@ -1,4 +1,4 @@
-"""Geometry of charts: lines, and histograms. Templates draw it as SVG."""
+"""Geometry of charts: lines, and histograms. :mod:`pipeline.site.drawing` and the templates draw it as SVG."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Line:
 
 @dataclass(frozen=True)
 class LineChart:
-    """Lines over a common axis; ``summary`` is what one hears who cannot see it."""
+    """Lines over a common axis from ``low`` to ``high``; ``summary`` is what one hears who cannot see it."""
 
     x_title: str
     y_title: str
@@ -44,6 +44,12 @@ class LineChart:
     y_ticks: tuple[Tick, ...]
     lines: tuple[Line, ...]
     summary: str
+    low: float
+    high: float
+
+    def at(self, value: float) -> float:
+        """Where on the horizontal axis a value lies."""
+        return round(_scale(value, self.low, self.high, LEFT, WIDTH - RIGHT), 1)
 
 
 @dataclass(frozen=True)
@@ -141,8 +147,9 @@ def line_chart(
         return _scale(x, first, last, LEFT, WIDTH - RIGHT), _scale(y, low, high, HEIGHT - BOTTOM, TOP)
 
     lines = []
+    x_scale, y_scale = (WIDTH - RIGHT - LEFT) / (last - first), (TOP - HEIGHT + BOTTOM) / (high - low)
     for name, line in points.items():
-        placed = [place(*point) for point in line]
+        placed = [(LEFT + x_scale * (x - first), HEIGHT - BOTTOM + y_scale * (y - low)) for x, y in line]
         path = "L".join([f"{x:.1f} {y:.1f}" for x, y in placed])
         end = round(placed[-1][0], 1), round(placed[-1][1], 1)
         lines.append(Line(name, f"M{path}" if len(placed) > 1 else f"M{path}h.01", end))
@@ -157,6 +164,8 @@ def line_chart(
         y_ticks=tuple(Tick(round(place(first, v)[1], 2), number(v)) for v in y_values),
         lines=tuple(lines),
         summary=f"{y_title} over {x_title}. {told}.",
+        low=first,
+        high=last,
     )
 
 

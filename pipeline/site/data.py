@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.site.columns import LayerNumbers
 from pipeline.site.gallery import Gallery, Unit
 from pipeline.site.model import Atlas, Layer, Result
-from pipeline.site.paths import image_name, layer_folder
+from pipeline.site.paths import film_name, image_name, layer_folder
 from pipeline.site.pictures import shows_crop
 from pipeline.site.sprites import grid_for
 
@@ -146,7 +146,7 @@ def search_data(galleries: Sequence[Gallery]) -> list[dict[str, Any]]:
 
 
 def _result_facts(layer: Layer, result: Result) -> dict[str, Any]:
-    shown = result.status == "done"
+    shown, steps = result.status == "done", result.film_steps
     return {
         "seed": result.seed,
         "status": result.status,
@@ -156,6 +156,7 @@ def _result_facts(layer: Layer, result: Result) -> dict[str, Any]:
         "curve": result.curve.tolist(),
         "image": image_name(result.unit, result.seed) if shown else None,
         "crop": image_name(result.unit, result.seed, crop=True) if shown and shows_crop(layer) else None,
+        **({"film": film_name(result.unit, result.seed), "film_steps": list(steps)} if shown and steps else {}),
     }
 
 
@@ -174,10 +175,14 @@ def _ranges(units: Iterable[int]) -> list[list[int]]:
 
 
 def _plain(value: object, digits: int) -> object:
+    if isinstance(value, int | str):
+        return value
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if isinstance(value, dict):
         return {str(key): _plain(part, digits) for key, part in value.items()}
     if isinstance(value, list | tuple):
+        if len(value) > 3 and all(type(part) is float for part in value):  # curves
+            return [float(f"{part:.{digits}g}") if math.isfinite(part) else None for part in value]
         return [_plain(part, digits) for part in value]
     return value

@@ -13,7 +13,7 @@ from export.errors import AtlasError
 from pipeline.site import charts, data, pages
 from pipeline.site.gallery import Unit
 from pipeline.site.pages import LayerPage
-from pipeline.site.paths import image_name
+from pipeline.site.paths import film_name, image_name
 from pipeline.site.pictures import decode, gallery_picture, shows_crop, to_webp
 from pipeline.site.render import Render
 from pipeline.site.sprites import NUM_TASTE, Grid, grid_for, sprite, sprite_name, strip
@@ -82,17 +82,21 @@ def _write_pictures(page: LayerPage, units: Sequence[Unit], folder: Path) -> Thu
     wanted = {(unit.unit, result.seed) for unit in units for result in unit.results if result.status == "done"}
     best = {(unit.unit, unit.best.seed) for unit in units if unit.best}
     thumbnails: Thumbnails = {}
-    for number, seed, content in layer.pictures.read([unit.unit for unit in units]):
+    filmed = {(unit.unit, result.seed) for unit in units for result in unit.results if result.film_steps}
+    for drawn in layer.pictures.read([unit.unit for unit in units]):
+        number, seed = drawn.unit, drawn.seed
         if (number, seed) not in wanted:
             continue
         wanted.discard((number, seed))
-        image = decode(layer, number, seed, content)
+        if (number, seed) in filmed:
+            write_new(folder / film_name(number, seed), drawn.film)
+        image = decode(layer, number, seed, drawn.image)
         write_new(folder / image_name(number, seed), to_webp(image))
         part = gallery_picture(layer, image)
         if small:
             write_new(folder / image_name(number, seed, crop=True), to_webp(part))
         if (number, seed) in best:
-            thumbnails[number] = part.resize(_fitting(part.size, cell_px), Image.Resampling.LANCZOS)
+            thumbnails[number] = part.resize(_fitting(part.size, cell_px), Image.Resampling.HAMMING)
     if wanted:
         number, seed = min(wanted)
         raise AtlasError(f"the image of unit {number}, seed {seed} of layer {layer.name} is missing; build again")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
@@ -14,23 +14,41 @@ from pipeline.site.changes import Changes
 from pipeline.site.panels import StudyResult
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """What was drawn for one result.
+
+    Attributes:
+        unit: of the layer.
+        seed: of the result.
+        image: PNG of the generator's whole image.
+        film: WebP of what it was on the way, see :mod:`pipeline.films`; empty where none was kept.
+    """
+
+    unit: int
+    seed: int
+    image: bytes
+    film: bytes = b""
+
+
 class Pictures(Protocol):
     """Where the pictures of a layer come from. They are read in parts, so that an atlas may be larger than memory."""
 
-    def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
-        """(unit, seed, PNG) of every live result of these units; called from several threads at once."""
+    def read(self, units: Sequence[int]) -> Iterable[Drawn]:
+        """What was drawn for every live result of these units; called from several threads at once."""
         ...
 
 
 @dataclass(frozen=True)
 class HeldPictures:
-    """Pictures in memory, by (unit, seed)."""
+    """Pictures in memory, PNG and films by (unit, seed)."""
 
     images: Mapping[tuple[int, int], bytes]
+    films: Mapping[tuple[int, int], bytes] = field(default_factory=dict)
 
-    def read(self, units: Sequence[int]) -> Iterable[tuple[int, int, bytes]]:
+    def read(self, units: Sequence[int]) -> Iterable[Drawn]:
         wanted = set(units)
-        return [(*key, image) for key, image in self.images.items() if key[0] in wanted]
+        return [Drawn(*key, image, self.films.get(key, b"")) for key, image in self.images.items() if key[0] in wanted]
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,6 +63,7 @@ class Result:
         steps: steps done.
         target: the tensor that was maximised: the layer, or its pre-activation where the layer gave no gradient.
         curve: float32, activations, evenly spaced over ``steps``; the last one belongs to the last step.
+        film_steps: the step of each cell of the result's film; empty where none was kept.
     """
 
     unit: int
@@ -54,6 +73,7 @@ class Result:
     steps: int
     target: str
     curve: npt.NDArray[np.float32]
+    film_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

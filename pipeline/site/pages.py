@@ -15,13 +15,16 @@ from pipeline.site.gallery import Gallery, Unit, is_pre_activation
 from pipeline.site.model import Atlas, Layer, Result
 from pipeline.site.panel_views import Known, finding_views, panel_view
 from pipeline.site.panels import Column
-from pipeline.site.paths import image_name, layer_folder
+from pipeline.site.paths import film_name, image_name, layer_folder
 from pipeline.site.pictures import crop_size, sees_everything, shows_crop, visible
 from pipeline.site.provenance import card_rows, rows
 from pipeline.site.sprites import NUM_TASTE, Grid, grid_for, sprite_name
 
 UP = "../../"
 """From a layer's folder to the site's."""
+
+FILM_SIDE = 64
+"""Of a film's cell on the page, whatever it is in the file."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +63,33 @@ class Shot:
     pre_activation: bool
     whole: Picture | None
     crop: Picture | None
+
+
+@dataclass(frozen=True)
+class FilmCell:
+    """A frame of a film: where it begins in the strip, its step, the activation there, and its place on the chart."""
+
+    left: int
+    step: int
+    value: str
+    x: float
+
+    @property
+    def told(self) -> str:
+        """In words."""
+        where = f"step {self.step}" if self.step else "start"
+        return f"{where}, activation {self.value}" if self.value else where
+
+
+@dataclass(frozen=True)
+class Film:
+    """How a result's picture formed: one picture, ``width`` by ``side``, of square cells."""
+
+    seed: int
+    src: str
+    width: int
+    side: int
+    cells: tuple[FilmCell, ...]
 
 
 @dataclass(frozen=True)
@@ -178,6 +208,7 @@ def unit(page: LayerPage, index: int, histogram: charts.Histogram | None, ground
     shots = [shot(this, result) for result in this.results]
     best = this.best
     value = charts.measured(best.activation) if best else ""
+    climb = charts.climb([(f"seed {r.seed}", r.steps, r.curve.tolist()) for r in this.results if r.status == "done"])
     return {
         "root": UP,
         "shell": page.shell,
@@ -192,9 +223,8 @@ def unit(page: LayerPage, index: int, histogram: charts.Histogram | None, ground
         "standing": gallery.standing(this),
         "facts": unit_rows(page.numbers, this),
         "change": page.numbers.changes.get(this.unit),
-        "climb": charts.climb(
-            [(f"seed {r.seed}", r.steps, r.curve.tolist()) for r in this.results if r.status == "done"]
-        ),
+        "climb": climb,
+        "film": film(this, climb) if climb else None,
         "histogram": histogram.marked(best.activation, f"this unit {value}") if best and histogram else None,
         "histogram_ground": ground,
         "panels_shown": [panel_view(said, page.known, UP) for said in page.numbers.of_unit(this)],
@@ -263,6 +293,21 @@ def shot(shown: Unit, result: Result) -> Shot:
         whole=_picture(shown, result, crop=False) if alive else None,
         crop=_picture(shown, result, crop=True) if alive and shows_crop(shown.layer) else None,
     )
+
+
+def film(shown: Unit, climb: charts.LineChart) -> Film | None:
+    """The film of the best result that has one."""
+    result = next((result for result in shown.results if result.film_steps and result.status == "done"), None)
+    if result is None:
+        return None
+    curve, steps = result.curve.tolist(), result.film_steps
+    at_step = [""] + [charts.measured(value) for value in curve]
+    texts = [at_step[round(step / result.steps * len(curve))] for step in steps[:-1]]
+    cells = tuple(
+        FilmCell(index * FILM_SIDE, step, text, climb.at(step))
+        for index, (step, text) in enumerate(zip(steps, [*texts, charts.measured(result.activation)], strict=True))
+    )
+    return Film(result.seed, film_name(result.unit, result.seed), FILM_SIDE * len(steps), FILM_SIDE, cells)
 
 
 def unit_rows(numbers: LayerNumbers, shown: Unit) -> list[tuple[Column, str]]:

@@ -8,6 +8,7 @@ from PIL import Image, UnidentifiedImageError
 
 from export.errors import AtlasError
 from export.manifest import Box
+from pipeline import films
 from pipeline.site.model import Layer
 
 CROP_PX = 128
@@ -15,9 +16,6 @@ CROP_PX = 128
 
 QUALITY, EFFORT = 86, 0
 """Of WebP, for single pictures. The lossless ones are in the store and in what ``neuron-atlas pack`` writes."""
-
-SMALL = 0.5
-"""A receptive field at most this share of the image's side is shown enlarged, as a crop."""
 
 
 def decode(layer: Layer, unit: int, seed: int, image: bytes) -> Image.Image:
@@ -38,9 +36,7 @@ def decode(layer: Layer, unit: int, seed: int, image: bytes) -> Image.Image:
 
 def visible(layer: Layer) -> Box:
     """The receptive field, clipped to the image; the whole image where nothing would be left."""
-    field, side = layer.receptive_field, layer.image_px
-    box = Box(max(0, field.top), max(0, field.left), min(side, field.bottom), min(side, field.right))
-    return box if box.top < box.bottom and box.left < box.right else Box(0, 0, side, side)
+    return films.visible(layer.receptive_field, layer.image_px)
 
 
 def sees_everything(layer: Layer) -> bool:
@@ -50,8 +46,7 @@ def sees_everything(layer: Layer) -> bool:
 
 def shows_crop(layer: Layer) -> bool:
     """Whether the units see so little that galleries show that part enlarged."""
-    box = visible(layer)
-    return max(box.bottom - box.top, box.right - box.left) <= SMALL * layer.image_px
+    return films.is_small(layer.receptive_field, layer.image_px)
 
 
 def crop_size(layer: Layer, longer_px: int = CROP_PX) -> tuple[int, int]:

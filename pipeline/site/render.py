@@ -8,7 +8,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from pipeline.site import charts
+from pipeline.site import charts, drawing
 
 HERE = Path(__file__).parent
 
@@ -31,6 +31,7 @@ def make_renderer() -> Render:
     environment.filters["measured"] = charts.measured
     frame = ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")
     environment.globals["chart"] = {name: getattr(charts, name) for name in frame}
+    environment.globals["drawing"] = drawing
     for name in environment.list_templates():
         environment.get_template(name)
     return lambda template, context: environment.get_template(template).render(context).encode("utf-8", "replace")

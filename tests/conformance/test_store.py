@@ -31,6 +31,8 @@ def make_records(units: list[int], seed: int = 0) -> list[Record]:
             curve=rng.normal(size=2).astype(np.float32),
             code=rng.normal(size=4).astype(np.float32),
             image=rng.bytes(20 + unit),
+            film_steps=(0, 5, 10) if unit != 3 else (),
+            film=rng.bytes(9) if unit != 3 else b"",
         )
         for unit in units
     ]
@@ -39,7 +41,7 @@ def make_records(units: list[int], seed: int = 0) -> list[Record]:
 def assert_equal(found: list[Record], expected: list[Record]) -> None:
     assert [record.unit for record in found] == [record.unit for record in expected]
     for ours, theirs in zip(found, expected, strict=True):
-        plain = ("seed", "activation", "steps", "status", "target", "image")
+        plain = ("seed", "activation", "steps", "status", "target", "image", "film_steps", "film")
         assert [getattr(ours, name) for name in plain] == [getattr(theirs, name) for name in plain]
         np.testing.assert_array_equal(ours.curve, theirs.curve)
         np.testing.assert_array_equal(ours.code, theirs.code)

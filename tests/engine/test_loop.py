@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from engine.loop import JobResult, run_jobs, to_pixels
+from engine.loop import JobResult, run_jobs, spaced_steps, to_pixels
 from engine.slots import Job, StopRule
 from engine.start import start_code
 from export.errors import InputError
@@ -29,6 +29,7 @@ def result_bytes(result: JobResult) -> tuple:
     return (
         result.unit, result.seed, result.status, result.steps, result.activation.tobytes(), result.curve.tobytes(),
         result.code.tobytes(), result.image.tobytes(),
+        [(frame.step, frame.image.tobytes()) for frame in result.frames],
     )  # fmt: skip
 
 
@@ -160,6 +161,71 @@ class TestIndependence:
         with build_with(runtime, graph) as runner:
             expected = by_job(run_jobs(runner, jobs, starts, rule, 2))
             assert by_job(run_jobs(runner, jobs[::-1], starts, rule, 2)) == expected
+
+
+FRAMES = (0, 5, 10, 20, 35)
+
+
+class TestFrames:
+    """What the picture was on its way; the ascent is not touched."""
+
+    def test_are_what_the_generator_makes_of_the_codes_on_the_way(self, make_runner) -> None:
+        with make_runner(5) as runner:
+            results = run_jobs(runner, JOBS, starts, RULE, POLL, frame_steps=FRAMES)
+        for result in results:
+            assert tuple(frame.step for frame in result.frames) == FRAMES
+            alone, done = numpy_runner(1), 0
+            alone.fill([0], [result.unit], starts(Job(result.unit, result.seed))[None])
+            for frame in result.frames:
+                alone.step(frame.step - done)
+                done = frame.step
+                expected = np.rint(255 * MLP.image(alone.codes([0])[0])).transpose(1, 2, 0)
+                assert np.abs(frame.image - expected).max() <= 2, (result.unit, frame.step)
+        assert any((r.frames[0].image != r.frames[-1].image).any() for r in results)
+
+    @pytest.mark.parametrize("rule", [RULE, EARLY], ids=["all steps", "plateau"])
+    def test_change_nothing_else_and_do_not_depend_on_company(self, make_runner, rule: StopRule) -> None:
+        with make_runner(4) as runner:
+            plain = by_job(run_jobs(runner, JOBS, starts, rule, POLL))
+            framed = by_job(run_jobs(runner, JOBS, starts, rule, POLL, frame_steps=FRAMES))
+            assert {job: facts[:-1] for job, facts in framed.items()} == {job: f[:-1] for job, f in plain.items()}
+            assert by_job(run_jobs(runner, JOBS[::-1], starts, rule, POLL, frame_steps=FRAMES)) == framed
+            assert by_job(run_jobs(runner, JOBS[:3], starts, rule, POLL, frame_steps=FRAMES)) == {
+                job: framed[job] for job in JOBS[:3]
+            }
+
+    def test_lie_before_the_end(self) -> None:
+        results = run_jobs(numpy_runner(4), JOBS, starts, EARLY, POLL, frame_steps=(*FRAMES, STEPS))
+        assert len({result.steps for result in results}) > 1
+        for result in results:
+            assert [frame.step for frame in result.frames] == [step for step in FRAMES if step < result.steps]
+
+    def test_a_dead_job_has_none(self) -> None:
+        (result,) = run_jobs(numpy_runner(2, Broken()), [Job(0, 0)], starts, RULE, POLL, frame_steps=FRAMES)
+        assert (result.status, result.frames) == ("dead", ())
+
+    def test_between_polls_are_refused(self) -> None:
+        runner = numpy_runner(3)
+        with pytest.raises(InputError, match="a frame at step 7"):
+            run_jobs(runner, [Job(1, 0)], starts, RULE, POLL, frame_steps=(5, 7))
+        assert runner.oldest == 0
+
+    @pytest.mark.parametrize(
+        ("count", "max_steps", "poll_every", "steps"),
+        [
+            (8, 80, 5, (0, 5, 10, 15, 20, 25, 35, 55)),
+            (8, 200, 5, (0, 5, 10, 15, 25, 40, 70, 120)),
+            (4, 20, 5, (0, 5, 10, 15)),
+            (8, 20, 5, (0, 5, 10, 15)),
+            (1, 20, 5, (0,)),
+            (8, 5, 5, (0,)),
+            (0, 80, 5, ()),
+        ],
+    )
+    def test_are_spaced_geometrically(
+        self, count: int, max_steps: int, poll_every: int, steps: tuple[int, ...]
+    ) -> None:
+        assert spaced_steps(count, max_steps, poll_every) == steps
 
 
 class TestSlots:

@@ -30,6 +30,7 @@ CHANGES: dict[str, object] = {
     "precision": "bf16",
     "batch": 5,
     "start": "d" * 20,
+    "film": {"steps": [0, 5], "px": 64},
     "seed": 1,
     "graph_revision": 10**6,
 }

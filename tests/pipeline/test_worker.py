@@ -15,6 +15,7 @@ from engine.slots import Job
 from engine.start import start_code
 from export.errors import EngineError
 from export.manifest import StepGraph
+from pipeline.config import FilmSection
 from pipeline.engines import Engines
 from pipeline.plan import make_plan
 from pipeline.records import Record
@@ -132,6 +133,42 @@ def test_records_are_complete_and_images_are_the_generators(open_tiny: Open) -> 
             decoded = runner.decode(record.code[None])[0].transpose(1, 2, 0) * 255
             assert np.abs(decoded - image).max() <= 0.501
     assert len({record.image for record in records.values()}) == 5
+
+
+def test_the_first_seed_has_a_film_that_ends_in_its_image(open_tiny: Open) -> None:
+    workspace = open_tiny(layers=("fc",), seeds=2)
+    with Engines(workspace) as engines:
+        records = make_all(workspace, engines)
+    for (_, unit, seed), record in records.items():
+        if seed:
+            assert (record.film_steps, record.film) == ((), b""), unit
+            continue
+        assert record.film_steps == (0, 5, 10)
+        film = Image.open(io.BytesIO(record.film))
+        assert (film.format, film.size) == ("WEBP", (3 * 64, 64))
+        cells = [np.asarray(film.crop((64 * i, 0, 64 * (i + 1), 64)), np.float32) for i in range(3)]
+        whole = np.asarray(Image.open(io.BytesIO(record.image)).resize((64, 64), Image.Resampling.BICUBIC), np.float32)
+        errors = [float(np.abs(cell - whole).mean()) for cell in cells]
+        assert errors[2] < 12, unit
+        assert errors[2] < min(errors[:2]), unit
+    assert len({record.film for record in records.values()}) == 6
+
+
+def test_without_films_the_results_are_the_same(open_tiny: Open) -> None:
+    filmed = open_tiny(layers=("relu1",))
+    section = FilmSection(frames=0)
+    plain = replace(filmed, config=filmed.config.model_copy(update={"film": section}))
+    assert filmed.recipe(filmed.network.layer("relu1"), 0).film == {"steps": [0, 5], "px": 64}
+    assert plain.recipe(plain.network.layer("relu1"), 0).film is None
+    with Engines(plain) as engines:
+        bare = make_all(plain, engines)
+    with Engines(filmed) as engines:
+        shown = make_all(filmed, engines)
+    assert {key: (r.image, r.code.tobytes(), r.curve.tobytes()) for key, r in bare.items()} == {
+        key: (r.image, r.code.tobytes(), r.curve.tobytes()) for key, r in shown.items()
+    }
+    assert not any(record.film for record in bare.values())
+    assert [r.unit for r in shown.values() if not r.film] == [r.unit for r in shown.values() if r.status == "dead"]
 
 
 def test_facts_of_the_layer_are_kept_with_the_shard(open_tiny: Open) -> None:

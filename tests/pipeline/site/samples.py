@@ -63,6 +63,16 @@ def image_of(unit: int, seed: int = 0) -> bytes:
     return make_png(1000 * unit + seed)
 
 
+FILM_STEPS = (0, 5, 20, 40)
+
+
+def make_film(num_cells: int = len(FILM_STEPS), side: int = SIDE) -> bytes:
+    pixels = np.random.default_rng(num_cells).integers(0, 256, (side, num_cells * side, 3), np.uint8)
+    sink = io.BytesIO()
+    Image.fromarray(pixels).save(sink, "WEBP")
+    return sink.getvalue()
+
+
 def make_dead(unit: int, seed: int = 0, **changes: Any) -> Result:
     return make_result(
         unit, seed, -math.inf, status="dead", steps=10, curve=np.array([0, math.nan], np.float32), **changes
@@ -78,6 +88,7 @@ def make_layer(
     """A layer; ``images`` replaces those of its results."""
     results = tuple(make_result(unit) for unit in range(4)) if results is None else results
     held = {(r.unit, r.seed): image_of(r.unit, r.seed) for r in results if r.status == "done"}
+    films = {(r.unit, r.seed): make_film(len(r.film_steps)) for r in results if r.film_steps}
     fields: dict[str, Any] = {
         "name": name,
         "title": name,
@@ -90,7 +101,7 @@ def make_layer(
         "recipe": {"layer": name, "target": "fc", "seed": 0, "ascent": {"steps": 40, "lr": 0.12}},
         "labels": {},
         "results": results,
-        "pictures": HeldPictures({**held, **(images or {})}),
+        "pictures": HeldPictures({**held, **(images or {})}, films),
     }
     return Layer(**{**fields, **changes})
 
@@ -128,7 +139,7 @@ def odd_atlas(**changes: Any) -> Atlas:
         "fc",
         (
             make_result(0, 0),
-            make_result(1, 0, 2.0),
+            make_result(1, 0, 2.0, film_steps=FILM_STEPS),
             make_result(1, 1, 9.0),
             make_dead(1, 2),
             make_dead(2),
