@@ -22,7 +22,7 @@ LABELS = ASSETS / "imagenet1k_labels.txt"
 
 
 def squeezenet_with_card(weights: Path, image_px: int = IMAGE_PX) -> onnx.ModelProto:
-    """SqueezeNet with layers ``fire2`` to ``fire9`` and ``scores``, its preprocessing and the names of ImageNet's classes.
+    """SqueezeNet with layers ``fire2`` to ``fire9`` and ``scores``, its preprocessing and ImageNet's class names.
 
     Args:
         weights: the ``.npz`` of :func:`export.squeezenet.read_weights`.

@@ -152,5 +152,5 @@ def test_the_judge_as_a_network_of_any_side(weights_file: Path, tmp_path: Path) 
     assert network.layer("fire9").shape == (512, 3, 3)
     assert resolve_network("squeezenet:64", weights=weights_file, cache=tmp_path).digest == network.digest
     for source, given in (("squeezenet:64", None), ("squeezenet:big", weights_file), ("squeezenet:16", weights_file)):
-        with pytest.raises(ModelError, match="squeezenet:PX|48 px or more"):
+        with pytest.raises(ModelError, match=r"squeezenet:PX|48 px or more"):
             resolve_network(source, weights=given, cache=tmp_path)
