@@ -150,7 +150,7 @@ def _is_alive(layer: LayerResults, record: Record) -> bool:
 
 
 def _distance(a: npt.NDArray[np.float32], b: npt.NDArray[np.float32]) -> Floats:
-    return 1 - np.sum(a.astype(np.float64) * b, axis=1)
+    return np.asarray(1 - np.sum(a.astype(np.float64) * b, axis=1))
 
 
 def _responses(
