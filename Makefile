@@ -5,6 +5,7 @@
 # make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
 # make gpu-check  on a machine with a GPU: tests, parity, capture, rebuild, speed, on one page (not yet run on one)
 # make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
+# make priors, make evolution, make matching   with DATA=FOLDER: further studies; the last trains two generators (an hour)
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
 PYTHON ?= python3
 VENV   := .venv
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # weights/squeezenet1_0_imagenet.npz (make studies)
 DATA   ?= data
 
-.PHONY: atlas test lint bench bench-site soak coverage judge trt-check gpu-check studies clean
+.PHONY: atlas test lint bench bench-site soak coverage judge trt-check gpu-check studies priors evolution matching clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -79,6 +80,33 @@ studies: $(VENV)/.run
 	  --judge $(DATA)/weights/squeezenet1_0_imagenet.npz --classes $(DATA)/synset_words.txt \
 	  --training $(DATA)/train128.tar --training $(DATA)/tiny64_train40k.tar --training $(DATA)/exemplars224.tar \
 	  --held-out $(DATA)/tiny64_val2k.tar
+	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
+
+JUDGED = --images $(DATA)/exemplars224.tar --publish 'permissive/*' --judge $(DATA)/weights/squeezenet1_0_imagenet.npz
+PRIORS = pixels-l2 pixels-tv fourier gaussian free
+PAIRS  = lite0-by-lite0 lite0-by-squeezenet squeezenet-by-lite0 squeezenet-by-squeezenet
+TRAIN  = $(BIN)/neuron-atlas train-generator --images $(DATA)/tiny64_train40k.tar --resolution 64 --batch 16 \
+  --steps 300 --spatial-dim 16 --style-dim 256 --trained-on 'Tiny ImageNet, 40,000 images (ImageNet terms)'
+
+priors: $(VENV)/.run
+	@$(PIP) -e '.[cpu,studies]'
+	@for p in $(PRIORS); do $(BIN)/neuron-atlas build deploy/studies/priors-$$p.toml || exit; done
+	@$(BIN)/neuron-atlas study $(ATLAS) priors $(JUDGED) $(PRIORS:%=--compare deploy/studies/priors-%.toml)
+	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
+
+evolution: $(VENV)/.test
+	@$(BIN)/python -m tests.bench.small_network --images $(DATA)/tiny64_train40k.tar --out build/small
+	@$(BIN)/neuron-atlas build deploy/studies/evolution.toml
+	@$(BIN)/neuron-atlas study deploy/studies/evolution.toml evolution $(JUDGED)
+	@$(BIN)/neuron-atlas build deploy/studies/evolution.toml
+
+matching: $(VENV)/.test
+	@$(BIN)/neuron-atlas export squeezenet:128 --weights $(DATA)/weights/squeezenet1_0_imagenet.npz \
+	  -o build/matching/squeezenet.onnx
+	@$(TRAIN) bundled:lite0 --taps _blocks.0,_blocks.2,_blocks.4,_blocks.10,_blocks.15 --out build/matching/lite0
+	@$(TRAIN) build/matching/squeezenet.onnx --taps fire2,fire4,fire6,fire8,fire9 --out build/matching/squeezenet
+	@for p in $(PAIRS); do $(BIN)/neuron-atlas build deploy/studies/matching-$$p.toml || exit; done
+	@$(BIN)/neuron-atlas study $(ATLAS) matching $(JUDGED) $(PAIRS:%=--compare deploy/studies/matching-%.toml)
 	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
 
 clean:

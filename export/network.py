@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -142,8 +143,9 @@ def resolve_network(source: str, *, weights: Path | None = None, cache: Path) ->
 
     Args:
         source: ``bundled:lite0``, the path of an ``.onnx`` file, or what ``export.sources.torch_export`` reads
-            (``torchvision:resnet50``, ``timm:NAME``, ``python:package.module:factory``; needs the ``export`` extra).
-        weights: state dict for a PyTorch network.
+            (``torchvision:resnet50``, ``timm:NAME``, ``python:package.module:factory``; needs the ``export`` extra),
+            or ``squeezenet:PX``, the judge as a network with an input of ``PX`` a side.
+        weights: state dict for a PyTorch network, or SqueezeNet's ``.npz``.
         cache: folder for exported networks; one is exported again when its weights change.
 
     Raises:
@@ -158,17 +160,33 @@ def resolve_network(source: str, *, weights: Path | None = None, cache: Path) ->
         return load_network(path)
     if source.endswith(".onnx"):
         return load_network(Path(source))
-    if kind not in ("torchvision", "timm", "python", "lite0"):
+    if kind not in ("torchvision", "timm", "python", "lite0", "squeezenet"):
         raise ModelError(
-            f"unknown network {source!r}: give an .onnx file, bundled:NAME, torchvision:NAME, timm:NAME or "
-            "python:package.module:factory"
+            f"unknown network {source!r}: give an .onnx file, bundled:NAME, torchvision:NAME, timm:NAME, "
+            "python:package.module:factory or squeezenet:PX"
         )
+    stamp = hashlib.sha256(f"{source}|{digest_of(weights) if weights else ''}".encode()).hexdigest()[:12]
+    out = cache / f"{source.replace(':', '-').replace('/', '-')}-{stamp}.onnx"
+    if kind == "squeezenet":
+        return _squeezenet(name, weights, out)
     try:
         from export.sources.torch_export import export_network
     except ImportError as error:
         raise ModelError(f"{source} needs PyTorch ({error}); run: pip install 'neuron-atlas[export]'") from error
-    stamp = hashlib.sha256(f"{source}|{digest_of(weights) if weights else ''}".encode()).hexdigest()[:12]
-    out = cache / f"{source.replace(':', '-').replace('/', '-')}-{stamp}.onnx"
     if not out.exists():
         export_network(source, weights, out)
+    return load_network(out)
+
+
+def _squeezenet(side: str, weights: Path | None, out: Path) -> Network:
+    from export.judge_network import squeezenet_with_card
+
+    if not side.isdecimal() or weights is None:
+        raise ModelError("give squeezenet:PX, the side of its input, and the .npz of its weights as weights")
+    made = squeezenet_with_card(weights, int(side)).SerializeToString()
+    if not out.exists() or out.read_bytes() != made:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        part = out.with_suffix(f".{os.getpid()}.part")
+        part.write_bytes(made)
+        part.replace(out)
     return load_network(out)

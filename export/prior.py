@@ -143,14 +143,5 @@ def decayed(e: Emitter, code: ir.Value, decay: Vector, centre: Vector | None = N
     return e.op("Add", moved, e.const(((1 - decay) * centre).astype(np.float32)[None]))
 
 
-def clipped(e: Emitter, code: ir.Value, low: Vector, high: Vector) -> ir.Value:
-    """``min(max(code, low), high)``; bounds that are infinite everywhere emit nothing."""
-    if np.isfinite(low).any():
-        code = e.op("Max", code, e.const(low[None]))
-    if np.isfinite(high).any():
-        code = e.op("Min", code, e.const(high[None]))
-    return code
-
-
 def filled(prior: CodePrior, decay: float) -> Vector:
     return np.full(prior.code_dim, decay, np.float32)

@@ -67,6 +67,7 @@ def squeezenet(weights: Weights, batch: int, image_px: int = IMAGE_PX) -> ir.Mod
             x = e.op("MaxPool", x, kernel_shape=[3, 3], strides=[2, 2], ceil_mode=1)
         s = convolved(x, f"fire{i}.squeeze")
         x = e.op("Concat", convolved(s, f"fire{i}.expand1x1"), convolved(s, f"fire{i}.expand3x3", pad=1), axis=1)
+        x.name = f"fire{i}"
     x = e.mean(convolved(x, "conv_final", pad=1), (2, 3))
     scores = e.reshape(x, shape_of(x)[:2])
     scores.name = "scores"

@@ -36,6 +36,7 @@ class Given:
     training: tuple[Path, ...] = ()
     held_out: tuple[Path, ...] = ()
     compare: tuple[Path, ...] = ()
+    checkpoints: tuple[Path, ...] = ()
     classes: Path | None = None
 
     def inputs(self, config: AtlasConfig) -> Inputs:
@@ -56,6 +57,7 @@ class Given:
             training=paths(self.training, section.training),
             held_out=paths(self.held_out, section.held_out),
             compare=tuple((p, load_config(str(p)).default_out) for p in paths(self.compare, section.compare)),
+            checkpoints=paths(self.checkpoints, section.checkpoints),
             classes=path(self.classes, section.classes),
         )
 

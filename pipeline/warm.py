@@ -79,8 +79,7 @@ def decide(store: Store, recipe: Recipe, last_key: str | None) -> Decision:
     source = store.shards(last_key)
     if not source:
         return cold
-    content = [last_key, sorted(shard.sha256 for shard in source)]
-    return Decision(base, hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20], source, is_stored=False)
+    return Decision(base, _digest(last_key, source), source, is_stored=False)
 
 
 def settle(store: Store, decision: Decision) -> str | None:
@@ -97,6 +96,25 @@ def settle(store: Store, decision: Decision) -> str | None:
         return decision.start
     found = _read_decision(store, decision.base)
     return found.start if found is not None else decision.start
+
+
+def keep_codes(store: Store, key: str) -> str:
+    """Keep the codes of a recipe's results for another recipe to start from; nothing is decided for later runs.
+
+    Returns:
+        The start, for :meth:`Recipe.with_start`.
+
+    Raises:
+        StoreError: the recipe has no results, or the codes cannot be written.
+        DamagedShardError: results have been damaged; they no longer count.
+    """
+    source = store.shards(key)
+    if not source:
+        raise StoreError(f"{store.url} holds no results of recipe {key} whose codes could be started from")
+    start = _digest(key, source)
+    if store.blobs.read(_codes_path(start)) is None:
+        store.blobs.write(_codes_path(start), _pack(store, source))
+    return start
 
 
 def read_codes(store: Store, start: str | None) -> Codes:
@@ -122,6 +140,12 @@ def decided(store: Store, name: str) -> str | None:
     """The start that a decision's file names; None for other files."""
     stored = _read_decision(store, name.removesuffix(".json")) if name.endswith(".json") else None
     return stored.start if stored is not None else None
+
+
+def _digest(key: str, source: Sequence[StoredShard]) -> str:
+    """Of the codes of a recipe's shards."""
+    content = [key, sorted(shard.sha256 for shard in source)]
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20]
 
 
 def _pack(store: Store, source: Sequence[StoredShard]) -> bytes:

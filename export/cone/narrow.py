@@ -51,9 +51,8 @@ def narrow(graph: ir.Graph, of: ir.Value, region: Region, source: ir.Value) -> R
         plan = plans.get(node)
         if plan is not None:
             _apply(node, plan, cropper)
-    left = cropper.have.get(of)
-    if left is not None and left != region:  # the cone ended above the last node, which computes more than asked
-        last = cropper.crop(of, region)
+    last = cropper.crop(of, region)
+    if last is not of:  # the last node computes more than asked: it ends the cone, or cannot compute just that
         graph.outputs[graph.outputs.index(of)] = last
         of.name, last.name = f"{of.name}/whole", of.name
     return seen

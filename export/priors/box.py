@@ -2,43 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
-import onnx_ir as ir
 
 from export.declared_prior import Options
-from export.prior import CodePrior, Vector, clipped, decayed, filled
-from export.vjp.emit import Emitter
+from export.priors.bounded import BoundedPrior
 
 SIGMAS = 3.0
 DECAY = 0.99
 
 
 @dataclass(frozen=True)
-class BoxPrior(CodePrior):
+class BoxPrior(BoundedPrior):
     """``h <- decay * clip(h, low, high)``, as in the published program (Nguyen et al. 2016).
 
-    Attributes:
-        low: (code_dim,) lower bound, -inf for none.
-        high: (code_dim,) upper bound, inf for none; the published one is mean + 3 std of ReLU features.
-        decay: (code_dim,) what the code is multiplied by after every step, 1 for none.
+    The published bounds are 0 and mean + 3 std of ReLU features.
     """
 
     kind = "box"
-    low: Vector
-    high: Vector
-    decay: Vector
-
-    def constrain(self, code: Vector) -> Vector:
-        return np.clip(code, self.low, self.high).astype(np.float32)
-
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
-        return decayed(e, clipped(e, code, self.low, self.high), self.decay)
-
-    def with_decay(self, decay: float) -> Self:
-        return replace(self, decay=filled(self, decay))
 
     @classmethod
     def from_options(cls, options: Options) -> Self:

@@ -51,6 +51,13 @@ def dataset_pass(out: Path | None, images: Path | None, **options: Any) -> None:
 @click.option("--training", multiple=True, type=click.Path(path_type=Path), help="Training pictures of the generator.")
 @click.option("--held-out", multiple=True, type=click.Path(path_type=Path), help="Pictures it was not trained on.")
 @click.option("--compare", multiple=True, type=click.Path(path_type=Path), help="Configuration of another built atlas.")
+@click.option(
+    "--checkpoint",
+    "checkpoints",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="The network in training, .onnx.",
+)
 @click.option("--classes", type=click.Path(path_type=Path), help="Which class a folder means: lines `ID NAME`.")
 def study(
     out: Path | None,

@@ -250,6 +250,7 @@ class StudiesSection(_Section):
     training: PathsField = ()
     held_out: PathsField = ()
     compare: PathsField = ()
+    checkpoints: PathsField = ()
     classes: str | None = None
 
 

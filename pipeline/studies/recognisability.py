@@ -16,20 +16,19 @@ import numpy.typing as npt
 from PIL import Image
 from scipy.stats import rankdata
 
-from pipeline.dataset.result import DatasetResult, Exemplar
+from pipeline.dataset.result import DatasetResult
 from pipeline.site.panels import Column, Finding, Picture, Table
 from pipeline.studies.base import statistics
 from pipeline.studies.base.classes import Classes
 from pipeline.studies.base.context import Context, LayerResults, seen_pixels
 from pipeline.studies.base.figures import COLOURS, figure, size_px
-from pipeline.studies.base.judge import Pixels, Verdict, resize
+from pipeline.studies.base.judge import Pixels, Verdict
+from pipeline.studies.base.likeness import NUM_EXEMPLARS, NUM_RANDOM, natural
 from pipeline.studies.base.statistics import Estimate
 from pipeline.studies.base.study import Output, TooFew
 
-NUM_EXEMPLARS = 5
-NUM_RANDOM = 64
 CHUNK = 64
-"""Crops held at a time."""
+"""Pictures held at a time."""
 
 
 @dataclass
@@ -131,18 +130,13 @@ class Recognisability:
             return (layer.title, 0, "not reported: too few units", "", "")
         units = list(alive)
         synthetic = context.judge.see([seen_pixels(layer, alive[unit]) for unit in units]).features
-        own: list[npt.NDArray[np.float32]] = []
-        exemplars = [dataset.top(layer.name, alive[unit].target, unit)[:NUM_EXEMPLARS] for unit in units]
-        flat = _see_crops(context, [e for found in exemplars for e in found]).features
-        ends = np.cumsum([len(found) for found in exemplars])
-        own = [flat[end - len(found) : end] for end, found in zip(ends, exemplars, strict=True)]
-        random = self._random(context, dataset, layer)
+        seen = natural(context, dataset, layer, units)
         likeness = []
         for row, unit in enumerate(units):
-            value = statistics.probability_of_superiority(own[row] @ synthetic[row], random @ synthetic[row])
+            value = seen.likeness(unit, synthetic[row])
             likeness.append(value)
             output.put(layer.name, unit, likeness=value)
-        means = np.stack([features.mean(axis=0) for features in own])
+        means = np.stack([seen.own[unit].mean(axis=0) for unit in units])
         found = (synthetic @ means.T).argmax(axis=1) == np.arange(len(units))
         identified = statistics.share(int(found.sum()), len(units)).percent()
         seed = context.seed(self.name, layer.name)
@@ -153,27 +147,6 @@ class Recognisability:
         correlations.add(layer.title, "ratio to best picture", "likeness", ratios, likeness, seed)
         points[layer.title] = (activations, likeness)
         return (layer.title, len(units), middle, identified, f"{100 / len(units):.1f}%")
-
-    def _random(self, context: Context, dataset: DatasetResult, layer: LayerResults) -> npt.NDArray[np.float32]:
-        """The judge's features of random pictures, each the part around where a random unit's maximum is."""
-        rng = np.random.default_rng(context.seed(self.name, layer.name, "random"))
-        size = len(dataset.statistics.sample_image)
-        rows = rng.choice(size, min(NUM_RANDOM, size), replace=False)
-        units = rng.choice(list(layer.alive), len(rows))
-        found = [
-            dataset.sampled(layer.name, layer.alive[int(unit)].target, int(unit), [int(row)])[0]
-            for row, unit in zip(rows, units, strict=True)
-        ]
-        return _see_crops(context, found).features
-
-
-def _see_crops(context: Context, exemplars: Sequence[Exemplar]) -> Verdict:
-    card = context.judge.network.card.input
-    parts = []
-    for start in range(0, len(exemplars), CHUNK):
-        crops = [context.dataset.crop(e) for e in exemplars[start : start + CHUNK]]
-        parts.append(context.judge.see([resize(crop, card.height, card.width) for crop in crops]))
-    return Verdict(np.concatenate([p.features for p in parts]), np.concatenate([p.logits for p in parts]))
 
 
 def _ratio(dataset: DatasetResult, layer: LayerResults, unit: int) -> float:

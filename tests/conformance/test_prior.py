@@ -21,7 +21,9 @@ from export.prior import CodePrior
 from export.priors import kinds
 from export.vjp.emit import Emitter
 
-DIM, BATCH = 21, 5
+DIM, BATCH = 27, 5
+"""Codes that can be images of three colours, 3 px a side."""
+
 Array = np.ndarray[Any, Any]
 RNG = np.random.default_rng(0)
 MEAN, STD = RNG.normal(size=DIM).astype(np.float32), RNG.uniform(0.5, 2, DIM).astype(np.float32)
@@ -50,6 +52,23 @@ def _clip(h: Array, reach: float) -> Array:
 def _on_sphere(h: Array, radius: float) -> Array:
     u = (h - MEAN) / STD
     return MEAN + STD * u * radius / np.linalg.norm(u, axis=1, keepdims=True)
+
+
+def _smoothed(h: Array, weight: float, decay: float) -> Array:
+    """Written as the sum over neighbours, pixel by pixel."""
+    side, image = 3, h.reshape(len(h), 3, 3, 3)
+    moved = image.copy()
+    for i in range(side):
+        for j in range(side):
+            down = image[:, :, i + 1, j] - image[:, :, i, j] if i + 1 < side else 0 * image[:, :, i, j]
+            right = image[:, :, i, j + 1] - image[:, :, i, j] if j + 1 < side else 0 * image[:, :, i, j]
+            norm = np.sqrt(down**2 + right**2 + 0.05**2)
+            moved[:, :, i, j] += weight * (down + right) / norm
+            if i + 1 < side:
+                moved[:, :, i + 1, j] -= weight * down / norm
+            if j + 1 < side:
+                moved[:, :, i, j + 1] -= weight * right / norm
+    return MEAN + decay * (moved.reshape(h.shape) - MEAN)
 
 
 def _joint(h: Array) -> Array:
@@ -87,11 +106,18 @@ CASES = [
         ("sphere",),
     ),
     Case(
+        "total-variation",
+        {"kind": "total-variation", "weight": 0.3, "decay": 0.9},
+        lambda h: h,
+        lambda h: _smoothed(h, 0.3, 0.9),
+        ("total-variation", {"kind": "total-variation", "weight": 0.3}),
+    ),
+    Case(
         "joint",
-        [{"kind": "truncated-normal", "bound": 1.5, "size": 8}, {"kind": "gaussian", "decay": 0.9, "size": 13}],
+        [{"kind": "truncated-normal", "bound": 1.5, "size": 8}, {"kind": "gaussian", "decay": 0.9, "size": 19}],
         lambda h: np.concatenate([_clip(h, 1.5)[:, :8], h[:, 8:]], axis=1),
         _joint,
-        ([{"kind": "truncated-normal", "bound": 1.5, "size": 8}, {"kind": "none", "size": 13}],),
+        ([{"kind": "truncated-normal", "bound": 1.5, "size": 8}, {"kind": "none", "size": 19}],),
     ),
 ]
 
@@ -206,13 +232,14 @@ def test_the_published_bounds_are_read(tmp_path: Path) -> None:
         ("gausian", "there is no prior 'gausian'; did you mean gaussian"),
         ({"kind": "box", "hihg": 3}, "unknown key hihg of prior box; known are mean, std, low, high, decay"),
         ({"kind": "box", "high": "none.txt"}, "file of the prior's high not found"),
-        ({"kind": "box", "high": "short.txt"}, "high holds 2 numbers, but the generator's code has 21"),
+        ({"kind": "box", "high": "short.txt"}, "high holds 2 numbers, but the generator's code has 27"),
         ({"kind": "box", "high": "words.txt"}, "does not hold the prior's high as numbers"),
         ({"kind": "box", "low": 2, "high": 1}, "a lower bound lies above"),
         ({"kind": "gaussian", "decay": 1.5}, "decay = 1.5 is wrong; expected a number above 0 and at most 1"),
         ({"kind": "truncated-normal", "bound": "2"}, "bound = '2' is wrong"),
         ({"high": 2}, "a prior needs a kind"),
-        (["gaussian", "none"], "declares 2 parts .* but the code has 21 components in parts"),
+        ([{"kind": "total-variation", "size": 26}, {"kind": "none", "size": 1}], "needs a code that is an image"),
+        (["gaussian", "none"], "declares 2 parts .* but the code has 27 components in parts"),
         ([{"kind": "gaussian", "size": 8}, {"kind": "none", "size": 12}], "give each part a size"),
         ("joint", "declared as a list"),
     ],

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import nn
 from torchvision.models import squeezenet1_0
 
-from export.errors import InputError
+from export.errors import InputError, ModelError
+from export.network import resolve_network
 from export.squeezenet import FIRES, IMAGE_PX, layer_names, prepared, squeezenet
 from pipeline.config import load_config
 from pipeline.judge import Verdict, as_seen, judge, main
@@ -142,3 +143,14 @@ def test_the_judged_classes_are_those_of_tiny_imagenet() -> None:
     assert isinstance(layer.selection, tuple)
     assert len(set(layer.selection)) == 200
     assert max(layer.selection) < 1000
+
+
+def test_the_judge_as_a_network_of_any_side(weights_file: Path, tmp_path: Path) -> None:
+    network = resolve_network("squeezenet:64", weights=weights_file, cache=tmp_path)
+    assert (network.card.input.height, network.card.input.channels) == (64, "BGR")
+    assert [layer.name for layer in network.layers] == [*(f"fire{i}" for i in FIRES), "scores"]
+    assert network.layer("fire9").shape == (512, 3, 3)
+    assert resolve_network("squeezenet:64", weights=weights_file, cache=tmp_path).digest == network.digest
+    for source, given in (("squeezenet:64", None), ("squeezenet:big", weights_file), ("squeezenet:16", weights_file)):
+        with pytest.raises(ModelError, match=r"squeezenet:PX|48 px or more"):
+            resolve_network(source, weights=given, cache=tmp_path)

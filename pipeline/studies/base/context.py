@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from PIL import Image
 
 from export.errors import AtlasError, InputError
 from export.manifest import Box
-from export.network import LayerInfo
+from export.network import LayerInfo, load_network
 from pipeline.config import load_config
 from pipeline.dataset.images import ImageSet, open_images
 from pipeline.dataset.result import DatasetResult, may_publish
@@ -34,7 +34,8 @@ _ASK: dict[Need, str] = {
     "judge": "it needs a judge network; give one with --judge, or as studies.judge",
     "training": "it needs the generator's training pictures; give them with --training",
     "held_out": "it needs pictures the generator was not trained on; give them with --held-out",
-    "compare": "it needs other atlases of the same network; give their configurations with --compare",
+    "compare": "it needs other atlases to compare with; give their configurations with --compare",
+    "checkpoints": "it needs the network at two or more stages of its training; give .onnx files with --checkpoint",
 }
 
 
@@ -50,6 +51,7 @@ class Inputs:
         training: pictures the generator was trained on.
         held_out: pictures like them that it was not trained on.
         compare: configurations of other atlases, each with the folder in which it was built.
+        checkpoints: ``.onnx`` files of the network at stages of its training, first to last.
         classes: which class a folder of the data set means, see :class:`pipeline.studies.base.classes.Classes`.
     """
 
@@ -60,6 +62,7 @@ class Inputs:
     training: tuple[Path, ...] = ()
     held_out: tuple[Path, ...] = ()
     compare: tuple[tuple[Path, Path], ...] = ()
+    checkpoints: tuple[Path, ...] = ()
     classes: Path | None = None
 
 
@@ -190,12 +193,11 @@ class Context:
         return self.workspace.config.title or self.workspace.config.name
 
     @cached_property
-    def others(self) -> tuple[Context, ...]:
-        """The other atlases.
+    def compared(self) -> tuple[Context, ...]:
+        """The other atlases, of this network or of others.
 
         Raises:
             MissingInput: none was given.
-            InputError: one is of another network.
             AtlasError: one is not finished.
         """
         if not self.inputs.compare:
@@ -203,10 +205,43 @@ class Context:
         found = []
         for path, out in self.inputs.compare:
             workspace = open_workspace(load_config(str(path)), out)
-            if workspace.network.digest != self.workspace.network.digest:
-                raise InputError(f"{path} is an atlas of another network; compare atlases of one network")
             found.append(Context(workspace, make_plan(workspace), self.inputs))
         return tuple(found)
+
+    @property
+    def others(self) -> tuple[Context, ...]:
+        """Those of the other atlases that are of this network.
+
+        Raises:
+            MissingInput: none was given.
+            InputError: none of them is.
+            AtlasError: one is not finished.
+        """
+        digest = self.workspace.network.digest
+        found = tuple(other for other in self.compared if other.workspace.network.digest == digest)
+        if not found:
+            raise InputError(f"{self.inputs.compare[0][0]} is an atlas of another network, and so are all given")
+        return found
+
+    @cached_property
+    def checkpoints(self) -> tuple[Workspace, ...]:
+        """This atlas with the network at each stage of its training, first to last.
+
+        Raises:
+            MissingInput: fewer than two were given.
+            InputError: a file is no network, or lacks a layer of the atlas, or has another shape there.
+        """
+        if len(self.inputs.checkpoints) < 2:
+            raise MissingInput(_ASK["checkpoints"])
+        networks = [load_network(path) for path in self.inputs.checkpoints]
+        own = self.workspace.network
+        for path, network in zip(self.inputs.checkpoints, networks, strict=True):
+            for layer in (own.layer(name) for name in self.names):
+                if network.layer(layer.name).shape != layer.shape or network.card.input != own.card.input:
+                    raise InputError(
+                        f"checkpoint {path} is another network: its input or its layer {layer.name} has another form"
+                    )
+        return tuple(replace(self.workspace, network=network) for network in networks)
 
     def demand(self, needs: Sequence[Need]) -> None:
         """See that what a study needs was given; nothing is read.
@@ -220,6 +255,7 @@ class Context:
             "training": self.inputs.training,
             "held_out": self.inputs.held_out,
             "compare": self.inputs.compare,
+            "checkpoints": self.inputs.checkpoints,
         }
         for need in needs:
             if not given[need]:

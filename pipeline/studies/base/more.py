@@ -1,14 +1,15 @@
-"""Further results that a study needs and the atlas lacks: other start codes of a few units. Kept in the store."""
+"""Further results that a study needs and the atlas lacks: other start codes, other networks. Kept in the store."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from pipeline.engines import Engines
 from pipeline.plan import Shard
 from pipeline.records import Record
 from pipeline.studies.base.context import Context, LayerResults
 from pipeline.worker import make_shard
+from pipeline.workspace import Workspace
 
 
 def seeds_of(
@@ -30,17 +31,36 @@ def seeds_of(
         EngineError: the runtime failed.
         StoreError: the store cannot be read or written.
     """
-    workspace = context.workspace
-    found: dict[int, list[Record]] = {unit: [] for unit in units}
-    for seed in range(seeds):
-        key = workspace.recipe(layer.info, seed).key
-        shards = workspace.store.shards(key)
-        done = {unit for shard in shards for unit in shard.units}
-        missing = tuple(sorted(unit for unit in units if unit not in done))
-        if missing:
-            make_shard(workspace, Shard(layer.name, key, seed, missing), engines)
-            shards = workspace.store.shards(key)
-        for unit, record in workspace.store.read_units(shards, units).items():
-            if record.status == "done":
-                found[unit].append(record)
-    return found
+    made = [records_of(context.workspace, layer.name, units, engines, seed=seed) for seed in range(seeds)]
+    return {unit: [found[unit] for found in made if found[unit].status == "done"] for unit in units}
+
+
+def records_of(
+    workspace: Workspace, layer: str, units: Iterable[int], engines: Engines, *, seed: int = 0, start: str | None = None
+) -> dict[int, Record]:
+    """Records of ``units`` under one recipe; those the store lacks are made and stored.
+
+    Args:
+        workspace: may be of another network than the atlas.
+        layer: of its network.
+        units: of the layer.
+        engines: of the workspace.
+        seed: of the start codes.
+        start: codes to start from instead, see :func:`pipeline.warm.keep_codes`.
+
+    Raises:
+        EngineError: the runtime failed.
+        StoreError: the store cannot be read or written.
+    """
+    wanted, store = sorted(units), workspace.store
+    key = key_of(workspace, layer, seed=seed, start=start)
+    done = {unit for shard in store.shards(key) for unit in shard.units}
+    missing = tuple(unit for unit in wanted if unit not in done)
+    if missing:
+        make_shard(workspace, Shard(layer, key, seed, missing, start), engines)
+    return store.read_units(store.shards(key), wanted)
+
+
+def key_of(workspace: Workspace, layer: str, *, seed: int = 0, start: str | None = None) -> str:
+    """Of the recipe that :func:`records_of` follows."""
+    return workspace.recipe(workspace.network.layer(layer), seed).with_start(start).key

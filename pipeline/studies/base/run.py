@@ -78,13 +78,15 @@ def study_key(study: Study, context: Context) -> str:
         "shards": _shards(context),
     }
     if "compare" in study.needs:
-        value["compare"] = [[other.title, _shards(other)] for other in context.others]
+        value["compare"] = [[other.title, _shards(other)] for other in context.compared]
     if "dataset" in study.needs:
         value["dataset"] = [(read_facts(context.workspace.out / DATASET) or {}).get("key"), inputs.publish]
     if inputs.classes is not None and "judge" in study.needs:
         value["classes"] = digest_of(inputs.classes)
-    if inputs.judge is not None and {"judge", "compare"} & set(study.needs):
+    if inputs.judge is not None and {"judge", "compare", "checkpoints"} & set(study.needs):
         value["judge"] = [digest_of(inputs.judge), inputs.judge_layer]
+    if "checkpoints" in study.needs:
+        value["checkpoints"] = [[path.stem, digest_of(path)] for path in inputs.checkpoints]
     for need, sources in (("training", inputs.training), ("held_out", inputs.held_out)):
         if need in study.needs:
             value[need] = [open_images(source).digest for source in sources]

@@ -12,7 +12,7 @@ from pipeline.site.panels import Block, Column, Finding, Value
 if TYPE_CHECKING:
     from pipeline.studies.base.context import Context
 
-Need = Literal["dataset", "judge", "training", "held_out", "compare"]
+Need = Literal["dataset", "judge", "training", "held_out", "compare", "checkpoints"]
 
 
 class TooFew(InputError):

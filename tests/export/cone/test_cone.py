@@ -34,6 +34,7 @@ CONSTANTS = {
     "swap": np.asarray([1, 0]),
     "grouped": np.asarray([1, 2, 1, SIDE, SIDE]),
     "back": np.asarray([1, 2, SIDE, SIDE]),
+    "flat": np.asarray([1, 2 * SIDE * SIDE]),
     "first": np.asarray([1]),
     "last": np.asarray([3]),
     "above": np.asarray(1.0),
@@ -83,10 +84,11 @@ CASES = {
     "row mean": "a = ReduceMean<keepdims = 1>(x, last) y = Add(a, x)",
     "softmax over channels": "y = Softmax<axis = 1>(x)",
     "dropout": "a = Dropout(x) y = Conv(a, w)",
+    "the last one ends it": "a = Reshape(x, flat) b = Relu(a) y = Reshape(b, back)",
     "compared": "a = Greater(x, above) b = Neg(x) y = Where(a, x, b)",
 }
-LESS_THAN_EXACT = {"transposed, gaps"}
-"""Positions that nothing moves still need a position to compute them from."""
+LESS_THAN_EXACT = {"transposed, gaps", "the last one ends it"}
+"""Positions that nothing moves still need a position to compute them from; where the cone ends, all is read."""
 
 
 def model_of(name: str) -> tuple[ir.Model, onnx.ModelProto]:

@@ -7,9 +7,10 @@ flat colour, so the best synthetic picture of unit k is known: colour k at full 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -42,21 +43,31 @@ class Folders:
     out: Path
 
 
-def directions() -> np.ndarray:
-    """(12, 3) one direction per class, of unit length, from grey."""
-    rows = np.asarray([*COLOURS.values(), *COLOURS.values()], np.float64) - 0.5
+def directions(turned: Mapping[int, str] | None = None) -> np.ndarray:
+    """(12, 3) one direction per class, of unit length, from grey; ``turned`` gives classes another colour."""
+    colours = [*COLOURS.values(), *COLOURS.values()]
+    for unit, name in (turned or {}).items():
+        colours[unit] = COLOURS[name]
+    rows = np.asarray(colours, np.float64) - 0.5
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
-def write_network(path: Path, *, labels: Sequence[str] = LABELS, gain: Sequence[float] | None = None) -> None:
+def write_network(
+    path: Path,
+    *,
+    labels: Sequence[str] = LABELS,
+    gain: Sequence[float] | None = None,
+    turned: Mapping[int, str] | None = None,
+) -> None:
     """image (N, 3, 16, 16) -> map (12 @ 4): direction . mean colour of each 4 px cell -> pool -> fc (12).
 
     Args:
         path: of the ONNX file.
         labels: of the classes.
         gain: (12,) factor of every class; 1 by default.
+        turned: classes that answer to another colour.
     """
-    rows = directions()
+    rows = directions(turned)
     kernel = np.repeat(np.repeat(rows[:, :, None, None], 4, axis=2), 4, axis=3) / 16
     fc = np.diag(gain if gain is not None else np.ones(len(rows)))
     weights = {"w1": kernel.astype(np.float32), "w2": fc.astype(np.float32)}
@@ -74,8 +85,14 @@ def write_network(path: Path, *, labels: Sequence[str] = LABELS, gain: Sequence[
     _save(path, nodes, weights, ("image", ("N", 3, IMAGE_PX, IMAGE_PX)), ("fc", ("N", len(labels))), card)
 
 
-def write_generator(path: Path) -> None:
-    """code (N, 3) -> a flat colour, sigmoid(code)."""
+def write_generator(path: Path, *, encoder: str | None = None, images_seen: int = 1000) -> None:
+    """code (N, 3) -> a flat colour, sigmoid(code).
+
+    Args:
+        path: of the ONNX file.
+        encoder: digest of the network that its card says it was trained to invert.
+        images_seen: in that training.
+    """
     spread = np.repeat(np.eye(3, dtype=np.float32), IMAGE_PX * IMAGE_PX, axis=1)
     weights = {"w": spread, "shape": np.asarray([-1, 3, IMAGE_PX, IMAGE_PX], np.int64)}
     nodes = [
@@ -83,7 +100,9 @@ def write_generator(path: Path) -> None:
         helper.make_node("Reshape", ["flat", "shape"], ["map"]),
         helper.make_node("Sigmoid", ["map"], ["image"]),
     ]
-    card = {"title": "Colour generator"}
+    card: dict[str, Any] = {"title": "Colour generator"}
+    if encoder is not None:
+        card |= {"encoder_layers": {"digest": encoder}, "training_images_seen": images_seen}
     _save(path, nodes, weights, ("code", ("N", 3)), ("image", ("N", 3, IMAGE_PX, IMAGE_PX)), card)
     ones = np.ones(3, np.float32)
     BoxPrior(0 * ones, ones, -4 * ones, 4 * ones, ones).save(path.with_suffix(".codes.npz"))

@@ -13,12 +13,13 @@ import pytest
 
 import pipeline.studies as package
 from export.errors import InputError
+from export.models import digest_of
 from pipeline.site.studies import read_study
 from pipeline.studies import get_study, studies
 from pipeline.studies.base.context import STUDIES, Context
 from pipeline.studies.base.run import run_studies
 from pipeline.studies.base.study import MissingInput, TooFew
-from tests.pipeline.studies.study_cases import Folders, write_textures
+from tests.pipeline.studies.study_cases import Folders, write_network, write_textures
 from tests.pipeline.studies.test_priors import weak_atlas
 
 HERE = Path(__file__).parent
@@ -26,12 +27,21 @@ HERE = Path(__file__).parent
 
 @pytest.fixture(scope="session")
 def enough(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Training and held-out pictures and another atlas, enough for every study."""
+    """Training and held-out pictures, other atlases and checkpoints, enough for every study."""
     folder = tmp_path_factory.mktemp("sets")
+    checkpoints = [folder / f"epoch{k}.onnx" for k in range(3)]
+    for path, turned in zip(checkpoints, ({0: "blue"}, {0: "blue"}, {}), strict=True):
+        write_network(path, turned=turned)
+    network = digest_of(checkpoints[-1])
     return {
         "training": (write_textures(folder / "training", 240, seed=1),),
         "held_out": (write_textures(folder / "held_out", 312, seed=2),),
-        "compare": (weak_atlas(folder / "weak"),),
+        "compare": (
+            weak_atlas(folder / "weak"),
+            weak_atlas(folder / "matched", bound=4.0, encoder=network),
+            weak_atlas(folder / "mismatched", encoder="another"),
+        ),
+        "checkpoints": tuple(checkpoints),
     }
 
 

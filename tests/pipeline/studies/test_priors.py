@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,12 +23,14 @@ from pipeline.studies.priors import CELL_PX, STUDY
 from tests.pipeline.studies.study_cases import CONFIG, Folders, write_generator, write_network
 
 
-def weak_atlas(folder: Path, *, units: str = "all", gain: float = 1.0) -> tuple[Path, Path]:
-    """(configuration, folder) of a built atlas whose codes end at 0.5: its colours at sigmoid(0.5) = 0.62."""
+def weak_atlas(
+    folder: Path, *, units: str = "all", gain: float = 1.0, bound: float = 0.5, **trained: Any
+) -> tuple[Path, Path]:
+    """(configuration, folder) of a built atlas whose codes end at ``bound``: its colours at sigmoid(0.5) = 0.62."""
     write_network(folder / "network.onnx", gain=[gain] * 12)
-    write_generator(folder / "generator.onnx")
+    write_generator(folder / "generator.onnx", **trained)
     ones = np.ones(3, np.float32)
-    BoxPrior(0 * ones, ones, -0.5 * ones, 0.5 * ones, ones).save(folder / "generator.codes.npz")
+    BoxPrior(0 * ones, ones, -bound * ones, bound * ones, ones).save(folder / "generator.codes.npz")
     text = CONFIG.replace('name = "colours"', 'name = "weak"').replace('name = "fc"', f'name = "fc"\nunits = "{units}"')
     (folder / "weak.toml").write_text(text)
     build(load_config(str(folder / "weak.toml")), folder / "out", LineReporter([].append))
@@ -69,6 +72,13 @@ def test_an_atlas_of_another_network_is_refused(
 ) -> None:
     with pytest.raises(InputError, match="an atlas of another network"):
         STUDY.run(context_of(colours, compare=(weak_atlas(tmp_path, gain=2.0),)))
+
+
+def test_atlases_of_other_networks_are_left_to_other_studies(
+    colours: Folders, context_of: Callable[..., Context], weak, tmp_path: Path
+) -> None:
+    output = STUDY.run(context_of(colours, compare=(weak_atlas(tmp_path, gain=2.0), weak)))
+    assert [row[0] for row in output.findings[1].blocks[0].rows] == ["colours", "weak"]  # type: ignore[union-attr]
 
 
 def test_too_few_units_in_common_are_not_reported(
