@@ -1,6 +1,7 @@
 # make atlas   set everything up and build the demo atlas
 # make test    set everything up and pass the tests
 # make judge   have an independent network name the demo's classes; JUDGE_WEIGHTS=FILE says where its weights are
+# make bench  ours against PyTorch and onnx-ad, in an environment of its own (half an hour)
 # make soak    kill processes of a Prefect installation at random and see that nothing is lost (half an hour)
 # make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
 # make gpu-check  on a machine with a GPU: tests, parity, capture, rebuild, speed, on one page (not yet run on one)
@@ -10,6 +11,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+RIVALS := build/bench/venv
 ATLAS  ?= lite0
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 
@@ -32,8 +34,14 @@ lint: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/.test
-	@$(BIN)/python -m tests.bench.throughput
+bench: $(RIVALS)/.done
+	@$(RIVALS)/bin/python -m tests.bench.throughput
+
+$(RIVALS)/.done: pyproject.toml | $(VENV)/bin/python
+	@echo "Setting up $(RIVALS) with the rivals (once, a few minutes)"
+	@$(PYTHON) -m venv $(RIVALS)
+	@$(RIVALS)/bin/python -m pip --disable-pip-version-check install --quiet -e '.[bench]'
+	@touch $@
 
 soak: $(VENV)/.test
 	$(BIN)/python -m pytest -m slow -s tests/pipeline/test_soak.py tests/pipeline/test_together.py tests/pipeline/test_speedup.py
