@@ -50,8 +50,16 @@ def workload(name: str) -> tuple[Network, Generator, str]:
     return resolve_network("torchvision:resnet50", cache=CACHE), load_generator(file), "crop"
 
 
-def step_graph(name: str, layer: str, batch: int, ascent: Ascent = PUBLISHED, *, cone: bool = True) -> StepGraph:
-    network, generator, fit = workload(name)
+def step_graph(
+    name: str,
+    layer: str,
+    batch: int,
+    ascent: Ascent = PUBLISHED,
+    *,
+    cone: bool = True,
+    opened: tuple[Network, Generator, str] | None = None,
+) -> StepGraph:
+    network, generator, fit = opened or workload(name)
     return compile_step(network, generator, layer, batch=batch, ascent=replace(ascent, fit=fit), cone=cone)
 
 

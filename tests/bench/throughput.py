@@ -34,7 +34,8 @@ from export.manifest import GRAPH_REVISION
 from export.passes.shapes import infer_shapes
 from export.update import Ascent
 from pipeline.temporary import replace_file
-from tests.bench.rivals import PUBLISHED, start, step_graph
+from tests.bench.rivals import PUBLISHED, forward_model, start, step_graph
+from tests.bench.rivals import workload as load
 
 LAYERS = {
     # of every network: the sampled layer and the units it stands for
@@ -128,11 +129,22 @@ def matmul_peak_gflops(side: int = 2048) -> float:
     return 2 * side**3 / best / 1e9
 
 
-def flops_of(workload: str, layer: str, *, cone: bool) -> int:
-    """Floating-point operations of one image-step's products."""
-    model = ir.from_proto(onnx.load_from_string(step_graph(workload, layer, 1, cone=cone).step))
-    infer_shapes(model)
-    return 2 * multiply_additions(model.graph)
+def graph_facts(workload: str, layer: str) -> dict[str, Any]:
+    """Of one image-step: floating-point operations of its products, with the cone and without. Of compiling it, without
+    the cone and for a batch of 8: seconds of the processor, and gradient and update nodes per forward node."""
+    network, generator, _ = opened = load(workload)
+    network.model(1), generator.model(1)  # read
+    begun = time.process_time()
+    whole = step_graph(workload, layer, 8, cone=False, opened=opened)
+    seconds = time.process_time() - begun
+    nodes = len(onnx.load_from_string(whole.step).graph.node)
+    forward = len(forward_model(workload, layer, 8).graph.node)
+    flops = {}
+    for cone in (False, True):
+        model = ir.from_proto(onnx.load_from_string(step_graph(workload, layer, 1, cone=cone, opened=opened).step))
+        infer_shapes(model)
+        flops[str(cone)] = 2 * multiply_additions(model.graph)
+    return {"flops": flops, "compile_s": seconds, "gradient_nodes_per_forward_node": (nodes - forward) / forward}
 
 
 def mean_best(workload: str, layer: str, ascent: Ascent, num_units: int = 16) -> float:
@@ -216,7 +228,8 @@ def main(
             if todo:
                 click.echo(f"{workload} {layer}", err=True)
                 measure_layer(workload, layer, todo, batch, rounds, keep)
-            known["flops"] = {str(cone): flops_of(workload, layer, cone=cone) for cone in (False, True)}
+            if "graph" not in known:
+                known["graph"] = graph_facts(workload, layer)
             if activation and workload == "lite0" and layer not in results.data["activation"]:
                 results.data["activation"][layer] = steps_at_equal_activation(workload, layer)
                 click.echo(f"  {results.data['activation'][layer]}", err=True)
@@ -256,7 +269,7 @@ def summary(workload: str, name: str, data: dict[str, Any]) -> dict[str, Any]:
         if len(equal) == len(layers):
             steps = {x: (equal[x]["steps"] if name in OURS else PUBLISHED.steps) for x in layers}
             per_hour = 3600 * total / sum(units * steps[x] / speeds[x] for x, units in layers.items())
-        work = sum(units * measured[x]["flops"][str(name in OURS)] for x, units in layers.items()) / total
+        work = sum(units * measured[x]["graph"]["flops"][str(name in OURS)] for x, units in layers.items()) / total
         share = rate * work / data["matmul_peak_gflops"] / 1e9
     spread = {x: [min(rows[name]["speeds"]), max(rows[name]["speeds"])] for x, rows in measured.items() if x in speeds}
     reasons = {rows[name]["reason"] for rows in measured.values() if "reason" in rows.get(name, {})}
@@ -276,6 +289,13 @@ def summary(workload: str, name: str, data: dict[str, Any]) -> dict[str, Any]:
 def show(result: dict[str, Any]) -> None:
     click.echo(f"{result['machine']}; fp32 matrix product {result['matmul_peak_gflops']:.0f} GFLOP/s")
     rows = result["rows"]
+    for place, found in result["measured"].items():
+        if "graph" in found:
+            graph = found["graph"]
+            click.echo(
+                f"{place}: compiled in {graph['compile_s']:.1f} s, {graph['gradient_nodes_per_forward_node']:.2f} "
+                f"gradient nodes per forward node, cone {graph['flops']['False'] / graph['flops']['True']:.2f}"
+            )
     for workload in dict.fromkeys(row["workload"] for row in rows):
         mine = [row for row in rows if row["workload"] == workload]
         best = max((r["image_steps_per_s"] or 0 for r in mine if r["name"].startswith("torch-compile")), default=0)
