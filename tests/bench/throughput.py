@@ -331,6 +331,8 @@ def plot(result: dict[str, Any], path: Path) -> None:
 
     rows = [row for row in result["rows"] if row["image_steps_per_s"]]
     workloads = list(dict.fromkeys(row["workload"] for row in rows))
+    if not workloads:
+        return
     figure, axes = pyplot.subplots(1, len(workloads), figsize=(6 * len(workloads), 3.5), squeeze=False)
     for axis, workload in zip(axes[0], workloads, strict=True):
         mine = [row for row in rows if row["workload"] == workload][::-1]
