@@ -62,7 +62,7 @@ judge: $(VENV)/.run
 
 trt-check: $(VENV)/.test
 	@$(PIP) 'tensorrt-rtx>=1.7'
-	@$(BIN)/python tests/bench/trt_check.py
+	@$(BIN)/python -m tests.bench.trt_check
 
 gpu-check: $(VENV)/.test
 	@$(BIN)/python -m pip --disable-pip-version-check uninstall --quiet --yes onnxruntime
