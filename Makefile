@@ -3,6 +3,7 @@
 # make judge   have an independent network name the demo's classes; JUDGE_WEIGHTS=FILE says where its weights are
 # make soak    kill processes of a Prefect installation at random and see that nothing is lost (a quarter of an hour)
 # make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
+# make ort-check  ask ONNX Runtime's CUDA provider which step graphs it runs wholly, no GPU needed (an hour)
 # make gpu-check  on a machine with a GPU: tests, parity, capture, rebuild, speed, on one page (not yet run on one)
 # make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
 # make coverage  measure which networks can be differentiated; writes docs/gradient-coverage.md (an hour or two)
@@ -16,7 +17,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # weights/squeezenet1_0_imagenet.npz (make studies)
 DATA   ?= data
 
-.PHONY: atlas test lint bench bench-site soak coverage judge trt-check gpu-check studies clean
+.PHONY: atlas test lint bench bench-site soak coverage judge trt-check ort-check gpu-check studies clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -63,6 +64,10 @@ judge: $(VENV)/.run
 trt-check: $(VENV)/.test
 	@$(PIP) 'tensorrt-rtx>=1.7'
 	@$(BIN)/python -m tests.bench.trt_check
+
+ort-check: $(VENV)/.test
+	@test -d build/onnxruntime-gpu || $(PIP) --no-deps --target build/onnxruntime-gpu 'onnxruntime-gpu>=1.31'
+	@$(BIN)/python -m tests.bench.ort_check
 
 gpu-check: $(VENV)/.test
 	@$(BIN)/python -m pip --disable-pip-version-check uninstall --quiet --yes onnxruntime
