@@ -15,7 +15,8 @@ from pathlib import Path
 LIBRARIES = ("libcuda.so.1", "libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", "libcurand.so.10")
 DEVICE: dict[str, object] = {
     "name": b"Stub".ljust(256, b"\0"), "major": 8, "minor": 9, "multiProcessorCount": 58,
-    "totalGlobalMem": 16 << 30, "warpSize": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerMultiProcessor": 1536, "sharedMemPerBlock": 48 << 10,
+    "totalGlobalMem": 16 << 30, "warpSize": 32, "maxThreadsPerBlock": 1024, "maxThreadsPerMultiProcessor": 1536,
+    "sharedMemPerBlock": 48 << 10,
     "sharedMemPerBlockOptin": 99 << 10, "regsPerBlock": 1 << 16,
 }  # fmt: skip
 SCANNED_BYTES = 900
