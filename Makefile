@@ -4,6 +4,7 @@
 # make bench  ours against PyTorch and onnx-ad, in an environment of its own (half an hour)
 # make soak    kill processes of a Prefect installation at random and see that nothing is lost (half an hour)
 # make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
+# make ort-check  ask ONNX Runtime's CUDA provider which step graphs it runs wholly, no GPU needed (an hour)
 # make gpu-check  on a machine with a GPU: tests, parity, capture, rebuild, speed, on one page (not yet run on one)
 # make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
 # make priors, make evolution, make matching   with DATA=FOLDER: further studies; the last trains two generators (an hour)
@@ -19,7 +20,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 # weights/squeezenet1_0_imagenet.npz (make studies)
 DATA   ?= data
 
-.PHONY: atlas test lint bench bench-site soak coverage judge trt-check gpu-check studies priors evolution matching clean
+.PHONY: atlas test lint bench bench-site soak coverage judge trt-check ort-check gpu-check studies priors evolution matching clean
 .DEFAULT_GOAL := atlas
 
 atlas: $(VENV)/.run
@@ -71,7 +72,11 @@ judge: $(VENV)/.run
 
 trt-check: $(VENV)/.test
 	@$(PIP) 'tensorrt-rtx>=1.7'
-	@$(BIN)/python tests/bench/trt_check.py
+	@$(BIN)/python -m tests.bench.trt_check
+
+ort-check: $(VENV)/.test
+	@test -d build/onnxruntime-gpu || $(PIP) --no-deps --target build/onnxruntime-gpu 'onnxruntime-gpu>=1.31'
+	@$(BIN)/python -m tests.bench.ort_check
 
 gpu-check: $(VENV)/.test
 	@$(BIN)/python -m pip --disable-pip-version-check uninstall --quiet --yes onnxruntime

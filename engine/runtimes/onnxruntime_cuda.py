@@ -66,18 +66,20 @@ class OnnxRuntimeCudaBuilder:
         if not state.ok:
             raise EngineError(f"{self.name} cannot start: {state.detail}")
         from export.passes.precision import step_in
+        from export.passes.symmetric import with_symmetric_pads
 
-        try:
-            step = step_in(graph.step, precision)
-        except ModelError as error:
-            raise EngineError(str(error)) from error
         library = self._load("onnxruntime")
         place = self._place(bool(options.get("graphs", True)))
-        models = (
-            OnnxRuntimeModel(model, what, threads, place, library)
-            for model, what in ((step, "step"), (graph.decode, "decode"))
-        )
-        return HostRunner(self.name, graph.manifest, next(models), next(models), memory=OrtMemory(library, place))
+
+        def load(model: bytes, what: str, precision: str) -> OnnxRuntimeModel:
+            try:
+                lowered = with_symmetric_pads(step_in(model, precision))
+            except ModelError as error:
+                raise EngineError(f"ONNX Runtime refuses the {what} graph: {error}") from error
+            return OnnxRuntimeModel(lowered, what, threads, place, library)
+
+        step, decode = load(graph.step, "step", precision), load(graph.decode, "decode", "fp32")
+        return HostRunner(self.name, graph.manifest, step, decode, memory=OrtMemory(library, place))
 
 
 BUILDER = OnnxRuntimeCudaBuilder()

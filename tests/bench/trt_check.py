@@ -1,6 +1,6 @@
 """Builds step graphs for real with TensorRT for RTX, on a machine without a GPU: `make trt-check`.
 
-    python tests/bench/trt_check.py [--network NAME] [--generator bundled|fc6] [--target SM89] [--precision fp16] ...
+    python -m tests.bench.trt_check [--network NAME] [--layer LAYER] [--generator bundled|fc6] [--target SM89] ...
 
 Every network, generator, layer, architecture and precision is built; a build counts if the plan exists, all shapes are
 static, and inputs and outputs are float32 or int64. The first of each layer is built twice, and the report says whether
@@ -78,6 +78,7 @@ def checked_build(trt: Any, step: bytes, target: str) -> bytes:
 @click.option(
     "--generator", "generators", multiple=True, type=click.Choice(["bundled", "fc6"]), default=["bundled", "fc6"]
 )
+@click.option("--layer", "only", multiple=True, help="Only these layers; otherwise all that are listed.")
 @click.option("--target", "targets", multiple=True, type=click.Choice(TARGETS), default=TARGETS)
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), default=PRECISIONS)
 @click.option("--batch", default=2, show_default=True)
@@ -95,7 +96,7 @@ def main(**options: Any) -> None:
         network = None
         for kind in options["generators"]:
             generator = resolve_generator("bundled:lite0-hybrid", cache=CACHE) if kind == "bundled" else fc6(CACHE)
-            for layer in layers:
+            for layer in (name for name in layers if name in options["only"] or not options["only"]):
                 keys = {
                     (precision, target): f"{name} {layer} {kind} {precision} {target}"
                     for precision in options["precisions"]

@@ -24,6 +24,7 @@ from export.passes.half import store_as_half
 from export.passes.merge import merge_into
 from export.passes.pads import fold_pads
 from export.passes.shapes import infer_shapes, static_shape
+from export.passes.symmetric import symmetric_conv_transposes, with_symmetric_pads
 from export.passes.widen import widen
 from export.reference import evaluate
 
@@ -39,6 +40,7 @@ TESTED = {
     "pads",
     "precision",
     "shapes",
+    "symmetric",
     "widen",
 }
 rng = np.random.default_rng(0)
@@ -257,3 +259,35 @@ def test_a_code_of_whole_numbers_is_refused() -> None:
     set_batch(model, 1)
     with pytest.raises(ModelError, match=r"'label' is int64 .*one-hot"):
         flatten_code(model)
+
+
+@pytest.mark.parametrize(
+    ("pads", "more"),
+    [
+        ([0, 1, 1, 1], ""),
+        ([2, 0, 0, 1], ", strides = [2, 2]"),
+        ([1, 1, 2, 3], ", strides = [2, 2], output_padding = [1, 1]"),
+        ([0, 2, 1, 0], ", dilations = [2, 1]"),
+    ],
+)
+@pytest.mark.parametrize("last", [True, False])
+def test_conv_transposes_get_symmetric_pads(pads: list[int], more: str, last: bool) -> None:
+    """The very same numbers: padding of a ConvTranspose only cuts its output. Also where that is the graph's output."""
+    body = f"{'y' if last else 'c'} = ConvTranspose<pads = {pads}{more}>(x, w, k)" + ("" if last else " y = Relu(c)")
+    model = parse(body, "float[2,3,8,8] x", w=floats(3, 4, 4, 4), k=floats(4))
+    infer_shapes(model)
+    unchanged_by(model, symmetric_conv_transposes, floats(2, 3, 8, 8), rtol=0)
+    [node] = [node for node in model.graph if node.op_type == "ConvTranspose"]
+    half = node.attributes["pads"].as_ints()[:2]
+    assert list(node.attributes["pads"].as_ints()) == [*half, *half]
+    assert kinds(model).count("Slice") == 1
+    assert [v.name for v in model.graph.outputs] == ["y"]
+    assert symmetric_conv_transposes(model) == 0
+
+
+def test_symmetric_pads_leave_the_bytes_of_a_model_alone() -> None:
+    model = parse("y = ConvTranspose<pads = [1, 1, 1, 1]>(x, w)", "float[2,3,8,8] x", w=floats(3, 4, 4, 4))
+    content = ir.to_proto(model).SerializeToString()
+    assert with_symmetric_pads(content) is content
+    with pytest.raises(ModelError, match="it cannot be read"):
+        with_symmetric_pads(b"nothing")
