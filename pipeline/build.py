@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from export.errors import AtlasError
+from pipeline.beside import other_atlases
 from pipeline.check import check_layers
 from pipeline.claims import Claims
 from pipeline.config import AtlasConfig
@@ -105,9 +106,10 @@ def prepare(workspace: Workspace) -> Plan:
     """Plan, see that every layer with work to do can be compiled and has room, and clear away what killed builds left.
 
     Raises:
-        InputError: see :func:`pipeline.plan.make_plan`, :func:`pipeline.check.check_layers` and
-            :func:`pipeline.predict.check_room`.
+        InputError: see :func:`pipeline.plan.make_plan`, :func:`pipeline.check.check_layers`,
+            :func:`pipeline.predict.check_room` and :func:`pipeline.beside.other_atlases`.
     """
+    other_atlases(workspace.config, workspace.out)  # raises where one is not there
     plan = _settled_plan(workspace)
     check_layers(workspace, [layer.info for layer in plan.layers if layer.num_todo])
     for warning in check_room(workspace, predict(workspace, plan)):

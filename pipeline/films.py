@@ -22,7 +22,7 @@ GROUND = "#808080"
 SMALL = 0.5
 """A receptive field at most this share of the image's side is shown enlarged, in place of the whole image."""
 
-QUALITY, EFFORT = 70, 4
+QUALITY, EFFORT = 70, 2
 """Of WebP."""
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from export.errors import AtlasError
 from export.manifest import Box
 from pipeline import registry, remote, versions
+from pipeline.beside import hosted, other_atlases
 from pipeline.blobs import Blobs
 from pipeline.changes import Changes, Side, compare
 from pipeline.claims import Claims
@@ -98,7 +99,7 @@ def publish_atlas(
         else:
             fresh = _register(workspace, here)
         if site is not None and remote.shown(site).get("digest") != digest:
-            num_files = remote.upload(site, here, out / versions.FOLDER / here.name / "site")
+            num_files = remote.upload(site, here, out / versions.FOLDER / here.name / "site", {"compare.html": hosted})
             log.info("%d files copied to %s", num_files, site.url)
             remote.show(site, here, config.title or config.name)
             fresh = True
@@ -217,6 +218,7 @@ def make_atlas(
         run=run,
         studies=read_studies(workspace.out / "studies"),
         changes=changes,
+        others=other_atlases(config, workspace.out),
     )
 
 
@@ -284,7 +286,8 @@ def _content_digest(workspace: Workspace, plan: Plan) -> str:
         for path in sorted((workspace.out / "studies").glob("*/*"))
         if path.name in ("findings.json", "units.parquet")
     ]
-    return _digest_of([config.name, config.title, cards, labels, layers, studies, _code_digest()])
+    beside = [section.model_dump(mode="json") for section in config.compare]
+    return _digest_of([config.name, config.title, cards, labels, layers, studies, beside, _code_digest()])
 
 
 def _digest_of(content: object) -> str:
@@ -295,6 +298,6 @@ def _code_digest() -> str:
     """Of everything that turns the store into a site."""
     here = Path(__file__).parent
     digest = hashlib.sha256(code_version().encode())
-    for file in (here / "publication.py", here / "table.py"):
+    for file in (here / "publication.py", here / "table.py", here / "beside.py"):
         digest.update(file.read_bytes())
     return digest.hexdigest()

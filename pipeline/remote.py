@@ -41,10 +41,23 @@ def shown(site: Blobs) -> Mapping[str, Any]:
     return found if isinstance(found, dict) and site.read(PAGE) is not None else {}
 
 
-def upload(site: Blobs, version: Version, folder: Path) -> int:
-    """Copy a version's site; nothing leads to it yet. Returns the number of files."""
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    site.write_many([(f"{version.name}/{path.relative_to(folder)}", _reader(path)) for path in files])
+def upload(
+    site: Blobs, version: Version, folder: Path, adapted: Mapping[str, Callable[[bytes], bytes]] | None = None
+) -> int:
+    """Copy a version's site; nothing leads to it yet.
+
+    Args:
+        site: where to.
+        version: that is copied.
+        folder: its site.
+        adapted: what becomes of a file that must be another there, by its name in the site.
+
+    Returns:
+        The number of files.
+    """
+    files = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    change = adapted or {}
+    site.write_many([(f"{version.name}/{name}", _reader(path, change.get(name))) for name, path in files.items()])
     return len(files)
 
 
@@ -76,8 +89,8 @@ def _is_version(name: str) -> bool:
     return number.isdigit() and len(number) >= 5 and len(digest) == 8
 
 
-def _reader(path: Path) -> Callable[[], bytes]:
-    return path.read_bytes
+def _reader(path: Path, change: Callable[[bytes], bytes] | None) -> Callable[[], bytes]:
+    return path.read_bytes if change is None else lambda: change(path.read_bytes())
 
 
 def _page(version: Version, title: str) -> bytes:

@@ -19,6 +19,7 @@ from export.generator import Declared, Generator, resolve_generator
 from export.network import LayerInfo, Network, resolve_network
 from export.update import Ascent
 from pipeline.config import AtlasConfig
+from pipeline.config.sections import STEPS_PER_FRAME
 from pipeline.recipe import Recipe, prior_digest
 from pipeline.store import Store
 from pipeline.tuning import tuned_batch
@@ -120,8 +121,9 @@ class Workspace:
 
     def film(self, seed: int) -> dict[str, Any] | None:
         """Steps and size of the frames that are kept of this seed's climbs, as a recipe tells them; None for none."""
-        section = self.config.film
-        steps = spaced_steps(section.frames, self.config.ascent.steps, self.config.run.poll_every)
+        section, num_steps = self.config.film, self.config.ascent.steps
+        count = min(8, num_steps // STEPS_PER_FRAME) if section.frames is None else section.frames
+        steps = spaced_steps(count, num_steps, self.config.run.poll_every)
         return {"steps": list(steps), "px": section.px} if steps and seed < section.seeds else None
 
     @cached_property

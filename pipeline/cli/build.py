@@ -13,7 +13,13 @@ from pipeline.cli.group import cli, config_options, configured
 
 @cli.command()
 @config_options
-def build(out: Path | None, **options: Any) -> None:
+@click.option(
+    "--compare",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Folder of another build that the Compare page shows beside this one, repeatable.",
+)
+def build(out: Path | None, compare: tuple[Path, ...], **options: Any) -> None:
     """Build the atlas of CONFIG, or resume it.
 
     CONFIG is a TOML file or the bare name of one in deploy/atlases/. What is in the store already is not computed
@@ -24,7 +30,7 @@ def build(out: Path | None, **options: Any) -> None:
     from pipeline.build import build as run_build
     from pipeline.progress import format_duration, make_reporter
 
-    config = configured(**options)
+    config = configured(**options).beside(compare)
     console = Console()
     report = run_build(config, out or config.default_out, make_reporter(console))
     if report.num_made:

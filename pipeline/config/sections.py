@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -120,16 +121,21 @@ class AscentSection(_Section):
     start_scale: float = Field(default=0.1, ge=0)
 
 
+STEPS_PER_FRAME = 20
+"""Of ascent, by default. Decoding takes about a quarter of a step that sees the whole picture."""
+
+
 class FilmSection(_Section):
     """How a climb is shown, see :mod:`pipeline.films`. Changing it makes the seeds that have a film anew.
 
     Attributes:
-        frames: pictures kept on the way, 0 for none; each costs what decoding an image costs.
+        frames: pictures kept on the way, 0 for none; each costs what decoding an image costs. By default one per
+            :data:`STEPS_PER_FRAME` steps, 8 at most.
         px: side of a frame.
         seeds: of each unit that get a film, the first ones.
     """
 
-    frames: int = Field(default=8, ge=0, le=15)
+    frames: int | None = Field(default=None, ge=0, le=15)
     px: int = Field(default=64, ge=16, le=256)
     seeds: int = Field(default=1, ge=0)
 
@@ -202,6 +208,30 @@ class PublishSection(_Section):
     keep: int = Field(default=7, ge=1)
 
 
+class CompareSection(_Section):
+    """Another atlas that the Compare page can show beside this one, see :mod:`pipeline.beside`.
+
+    Attributes:
+        build: folder of its build, or of its site; relative to the configuration.
+        href: where its site lies, seen from this site's folder; for sites on a host. One of the two is needed.
+        name: in addresses: a-z, 0-9, ``.``, ``_`` and ``-``; by default that of the folder.
+        title: to be read by people; by default what its site says.
+    """
+
+    build: str | None = Field(default=None, min_length=1)
+    href: str | None = Field(default=None, min_length=1)
+    name: str | None = Field(default=None, pattern=r"^[a-z0-9._-]+$")
+    title: str | None = None
+
+    @model_validator(mode="after")
+    def _check_place(self) -> CompareSection:
+        if (self.build is None) == (self.href is None):
+            raise ValueError("give either build, the other atlas's folder, or href, its address seen from this site")
+        if self.href is not None and self.name is None:
+            raise ValueError('give a name with href, such as "epoch-10"')
+        return self
+
+
 class LayerSection(_Section):
     """A layer, its units, and how many seeds (start codes) each of them gets."""
 
@@ -270,6 +300,9 @@ class AtlasConfig(_Section):
     publish: PublishSection = PublishSection()
     dataset: DatasetSection = DatasetSection()
     studies: StudiesSection = StudiesSection()
+    compare: Annotated[
+        tuple[CompareSection, ...], BeforeValidator(lambda value: tuple(value) if isinstance(value, list) else value)
+    ] = ()
     layers: Annotated[tuple[LayerSection, ...], BeforeValidator(_layers)]
     folder: str = ""
 
@@ -281,6 +314,11 @@ class AtlasConfig(_Section):
                 "change one of them"
             )
         return self
+
+    def beside(self, folders: Sequence[Path]) -> AtlasConfig:
+        """The same, with further atlases to compare with, by their builds' folders."""
+        more = tuple(CompareSection(build=str(folder.absolute())) for folder in folders)
+        return self.model_copy(update={"compare": (*self.compare, *more)})
 
     @property
     def default_out(self) -> Path:

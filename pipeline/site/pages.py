@@ -196,6 +196,7 @@ def layer(page: LayerPage) -> dict[str, Any]:
         "num_left_out": gallery.num_left_out,
         "only_pre_activation": bool(gallery.live) and all(unit.pre_activation for unit in gallery.live),
         "recipe": recipe_rows(shown),
+        "compare": f"{UP}compare.html#{layer_folder(shown.name)}",
         "previous": page.previous,
         "next": page.next,
     }
@@ -249,7 +250,8 @@ def findings(atlas: Atlas, known: Known) -> dict[str, Any]:
 
 def compare(atlas: Atlas) -> dict[str, Any]:
     """Context of ``compare.html``."""
-    return {"root": "", "shell": Shell.of(atlas), "others": atlas.others}
+    layers = [(layer_folder(layer.name), layer.title or layer.name) for layer in atlas.layers]
+    return {"root": "", "shell": Shell.of(atlas), "layers": layers, "others": atlas.others}
 
 
 def summary(gallery: Gallery, href: str) -> LayerSummary:

@@ -15,7 +15,7 @@ from engine.slots import Job
 from engine.start import start_code
 from export.errors import EngineError
 from export.manifest import StepGraph
-from pipeline.config import FilmSection
+from pipeline.config.sections import FilmSection
 from pipeline.engines import Engines
 from pipeline.plan import make_plan
 from pipeline.records import Record
@@ -135,8 +135,22 @@ def test_records_are_complete_and_images_are_the_generators(open_tiny: Open) -> 
     assert len({record.image for record in records.values()}) == 5
 
 
+def filmed(workspace: Workspace, frames: int | None) -> Workspace:
+    return replace(workspace, config=workspace.config.model_copy(update={"film": FilmSection(frames=frames)}))
+
+
+@pytest.mark.parametrize(
+    ("steps", "frames"), [(80, [0, 5, 15, 30]), (200, [0, 5, 10, 15, 25, 40, 70, 120]), (10, None)]
+)
+def test_by_default_a_climb_has_a_frame_per_twenty_steps(open_tiny: Open, steps: int, frames: list[int] | None) -> None:
+    plain = open_tiny(layers=("fc",))
+    ascent = plain.config.ascent.model_copy(update={"steps": steps})
+    film = replace(plain, config=plain.config.model_copy(update={"ascent": ascent})).film(0)
+    assert film == (frames and {"steps": frames, "px": 64})
+
+
 def test_the_first_seed_has_a_film_that_ends_in_its_image(open_tiny: Open) -> None:
-    workspace = open_tiny(layers=("fc",), seeds=2)
+    workspace = filmed(open_tiny(layers=("fc",), seeds=2), 8)
     with Engines(workspace) as engines:
         records = make_all(workspace, engines)
     for (_, unit, seed), record in records.items():
@@ -155,15 +169,13 @@ def test_the_first_seed_has_a_film_that_ends_in_its_image(open_tiny: Open) -> No
 
 
 def test_without_films_the_results_are_the_same(open_tiny: Open) -> None:
-    filmed = open_tiny(layers=("relu1",))
-    section = FilmSection(frames=0)
-    plain = replace(filmed, config=filmed.config.model_copy(update={"film": section}))
-    assert filmed.recipe(filmed.network.layer("relu1"), 0).film == {"steps": [0, 5], "px": 64}
+    plain, shown_too = (filmed(open_tiny(layers=("relu1",)), count) for count in (0, 8))
+    assert shown_too.recipe(shown_too.network.layer("relu1"), 0).film == {"steps": [0, 5], "px": 64}
     assert plain.recipe(plain.network.layer("relu1"), 0).film is None
     with Engines(plain) as engines:
         bare = make_all(plain, engines)
-    with Engines(filmed) as engines:
-        shown = make_all(filmed, engines)
+    with Engines(shown_too) as engines:
+        shown = make_all(shown_too, engines)
     assert {key: (r.image, r.code.tobytes(), r.curve.tobytes()) for key, r in bare.items()} == {
         key: (r.image, r.code.tobytes(), r.curve.tobytes()) for key, r in shown.items()
     }

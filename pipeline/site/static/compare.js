@@ -1,8 +1,10 @@
 "use strict";
 // Units side by side. The fragment of the address lists them: layer/FOLDER/UNIT, separated by commas; those of another
-// atlas are NAME!layer/FOLDER/UNIT. Only atlases that the page itself names are known: their scripts are run.
+// atlas are NAME!layer/FOLDER/UNIT; without a UNIT it is a whole layer, which compare-layers.js draws. Only atlases that
+// the page itself names are known: their scripts are run.
 (() => {
   const table = document.getElementById("comparison");
+  const part = document.getElementById("units-part");
   const nothing = document.getElementById("nothing");
   const actions = document.getElementById("actions");
   const make = (tag, attributes = {}, ...children) => {
@@ -41,7 +43,7 @@
     }
     return loading.get(place);
   };
-  const ADDRESS = /^(?:([a-z0-9._-]+)!)?(layer\/[a-z0-9~_-][a-z0-9~_.-]*)\/(\d+)$/;
+  const ADDRESS = /^(?:([a-z0-9._-]+)!)?(layer\/[a-z0-9~_-][a-z0-9~_.-]*)(?:\/(\d+))?$/;
   const chosen = () =>
     decodeURIComponent(location.hash.slice(1))
       .split(",")
@@ -54,6 +56,7 @@
     const atlas = name ? others.get(name) : here;
     const layer = atlas && (await load(atlas, inside));
     const folder = `${atlas?.href}${inside}`;
+    if (number === undefined) return layer ? { address, atlas, folder: `${atlas.href}${inside}`, layer } : { address, missing: true, whole: true };
     const unit = Number(number);
     let index = 0;
     for (const [start, end] of layer?.units || []) {
@@ -68,9 +71,14 @@
     return make("img", { src, width: size, height: size, alt: `Unit ${unit} of ${layer.title}, seed ${seed}` });
   };
   const head = (found) => {
-    const remove = make("button", { type: "button", class: "plain", "aria-label": `Remove unit ${found.unit ?? ""} from the comparison` }, "\u00d7");
+    const what = found.missing ? found.address : found.unit === undefined ? `layer ${found.layer.title}` : `unit ${found.unit}`;
+    const remove = make("button", { type: "button", class: "plain", "aria-label": `Remove ${what} from the comparison` }, "\u00d7");
     remove.addEventListener("click", () => choose(chosen().filter((address) => address !== found.address)));
     if (found.missing) return make("th", { scope: "col" }, make("span", {}, `${found.address} is not in this atlas`), remove);
+    const of = found.atlas.title ? [make("small", {}, found.atlas.title)] : [];
+    if (found.unit === undefined) {
+      return make("th", { scope: "col" }, make("span", {}, make("a", { href: `${found.folder}/index.html` }, found.layer.title), ...of), remove);
+    }
     const label = found.layer.labels[found.unit];
     const name = label ? label.split(",")[0].trim() : `unit ${found.unit}`;
     const link = make("a", { href: `${found.folder}/${found.unit}.html` }, name);
@@ -87,9 +95,14 @@
   const draw = async () => {
     const addresses = chosen();
     nothing.hidden = addresses.length > 0;
-    actions.hidden = table.hidden = addresses.length === 0;
-    const units = await Promise.all(addresses.map(find));
+    document.getElementById("clear").hidden = addresses.length === 0;
+    const all = await Promise.all(addresses.map(find));
     if (addresses.join() !== chosen().join()) return;
+    const layers = all.filter(({ layer, unit, whole }) => whole || (layer && unit === undefined));
+    const units = all.filter((found) => !layers.includes(found));
+    part.hidden = units.length === 0;
+    document.dispatchEvent(new CustomEvent("compare-layers", { detail: { layers, make, form, head } }));
+    if (!units.length) return;
     const columns = new Map();
     for (const { layer } of units) for (const column of layer?.columns || []) columns.set(column.key, column);
     const value = (key) => (unit) => {
@@ -129,6 +142,10 @@
     choose([...new Set([...chosen(), ...more])]);
   });
   document.getElementById("clear").addEventListener("click", () => choose([]));
+  document.getElementById("add-layer")?.addEventListener("click", () => {
+    choose([...new Set([...chosen(), document.getElementById("layers").value])]);
+  });
+  actions.hidden = false;
   addEventListener("hashchange", draw);
   draw();
 })();
