@@ -14,9 +14,11 @@ def engines() -> None:
     """List the runtimes that can run here, and why the others cannot."""
     from engine.runtimes import builders
 
-    for name, builder in builders().items():
+    found = builders()
+    width = max(map(len, found))
+    for name, builder in found.items():
         state = builder.availability()
-        click.echo(f"{name:12} {'yes' if state.ok else 'no ':3}  {state.detail}")
+        click.echo(f"{name:{width}}  {'yes' if state.ok else 'no '}  {state.detail}")
 
 
 @cli.command()
