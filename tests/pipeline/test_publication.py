@@ -159,7 +159,7 @@ def test_a_copy_that_fails_half_way_does_not_switch(
     before = remote.shown(site)
     change(tiny, "A tiny network", "Another title")
     with monkeypatch.context() as patch:
-        patch.setattr(remote, "_reader", lambda path: lambda: (_ for _ in ()).throw(StoreError("half way")))
+        patch.setattr(remote, "_reader", lambda path, change: lambda: (_ for _ in ()).throw(StoreError("half way")))
         with pytest.raises(StoreError, match="half way"):
             build_here(tiny, out, **FC)
     assert remote.shown(site) == before
