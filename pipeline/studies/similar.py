@@ -10,6 +10,7 @@ from scipy import stats
 
 from export.errors import InputError
 from pipeline.site.panels import Column, Finding, Picture, Table, UnitLink, Units
+from pipeline.studies.base import statistics
 from pipeline.studies.base.context import Context, LayerResults
 from pipeline.studies.base.figures import COLOURS, figure, size_px
 from pipeline.studies.base.study import Output, TooFew
@@ -47,20 +48,22 @@ class Similar:
                 Column("map_y", "map, second axis", "Place on the layer's map.", sort="none"),
             ],
         )
-        rows, maps = list[tuple[str, ...]](), list[Finding]()
+        rows, maps, p_values = list[tuple[str, ...]](), list[Finding](), list[float]()
+        left = list[str]()
         for layer in context.layers():
             if len(layer.alive) < MIN_UNITS:
-                rows.append((layer.title, str(len(layer.alive)), "not reported: too few units", "", ""))
+                left.append(f"{layer.title}: not reported, {len(layer.alive)} units are too few.")
                 continue
-            row, finding = self._layer(context, layer, output)
+            row, p, finding = self._layer(context, layer, output)
             rows.append(row)
+            p_values.append(p)
             maps.append(finding)
         if not maps:
             raise TooFew(f"no layer has {MIN_UNITS} units that are alive")
-        output.findings += [_agreement(rows), *maps]
+        output.findings += [_agreement(rows, statistics.adjusted(p_values), left), *maps]
         return output
 
-    def _layer(self, context: Context, layer: LayerResults, output: Output) -> tuple[tuple[str, ...], Finding]:
+    def _layer(self, context: Context, layer: LayerResults, output: Output) -> tuple[tuple[str, ...], float, Finding]:
         units = list(layer.alive)
         codes = code_likeness(context, layer)
         responses = responses_of(context, layer)
@@ -81,7 +84,8 @@ class Similar:
                 map_x=float(places[row, 0]),
                 map_y=float(places[row, 1]),
             )
-        overlap = np.mean([len(set(_best(alike, r)) & set(_best(codes, r))) / NUM_NEAREST for r in range(len(units))])
+        shared = [len(set(_best(alike, r)) & set(_best(codes, r))) / NUM_NEAREST for r in range(len(units))]
+        overlap = statistics.mean(shared, context.seed(self.name, layer.name, "shared"), "units").percent()
         chance = NUM_NEAREST / (len(units) - 1)
         rho, p = mantel(alike, codes, context.seed(self.name, layer.name))
         file = f"figures/map-{layer.name}.svg"
@@ -89,8 +93,8 @@ class Similar:
         width, height = size_px(HEIGHT_IN)
         alt = f"Units of {layer.title}, alike in response near each other"
         picture = Picture(file, width, height, alt, f"{explained.sum():.0%} of the variance is on these two axes.")
-        row_out = (layer.title, str(len(units)), f"{overlap:.0%} ({chance:.0%})", f"{rho:.2f}", f"{p:.3f}")
-        return row_out, Finding(f"Map of {layer.title}", figure=picture)
+        row_out = (layer.title, str(len(units)), overlap, f"{chance:.0%}", f"{rho:.2f}")
+        return row_out, p, Finding(f"Map of {layer.title}", figure=picture)
 
 
 def code_likeness(context: Context, layer: LayerResults) -> Floats:
@@ -154,14 +158,24 @@ def _best(likeness: Floats, row: int) -> list[int]:
     return order[:NUM_NEAREST]
 
 
-def _agreement(rows: Sequence[tuple[str, ...]]) -> Finding:
-    head = ("layer", "units", f"shared of {NUM_NEAREST} nearest (by chance)", "rank correlation of pairs", "p")
-    text = (
-        "Whether units with like codes respond alike: how many of a unit's nearest units by response are also "
-        "its nearest by "
-        f"code, and Mantel's test over all pairs ({NUM_PERMUTATIONS} permutations, two-sided)."
+def _agreement(rows: Sequence[tuple[str, ...]], p_values: Sequence[float], left: Sequence[str]) -> Finding:
+    head = (
+        "layer",
+        "units",
+        f"shared of {NUM_NEAREST} nearest",
+        "by chance",
+        "rank correlation of pairs",
+        "adjusted p",
     )
-    return Finding("Do like codes mean like units?", text, blocks=(Table("", head, tuple(rows)),))
+    text = (
+        f"{sum(p < 0.05 for p in p_values)} of {len(p_values)} layers differ from chance at a false discovery rate of "
+        "5%. Whether units with like codes respond alike: how many of a unit's nearest units by response are also its "
+        "nearest by code (mean over units, 95% bootstrap interval), and Mantel's test over all pairs "
+        f"({NUM_PERMUTATIONS} permutations, two-sided; adjusted over the layers after Benjamini and Hochberg). "
+        f"{' '.join(left)}"
+    )
+    cells = tuple((*row, f"{p:.3f}") for row, p in zip(rows, p_values, strict=True))
+    return Finding("Do like codes mean like units?", text.strip(), blocks=(Table("", head, cells),))
 
 
 def _draw(layer: LayerResults, units: Sequence[int], places: Floats, explained: Floats) -> bytes:

@@ -23,9 +23,9 @@ from export.cards import CARD_KEY
 from export.sources.torch_export import IMAGENET_MEAN, IMAGENET_STD, to_onnx
 from pipeline.dataset.images import ImageSet, open_images
 
-SIDE_PX, BATCH, KEPT_BACK = 64, 64, 2000
-CHECKPOINTS = (0, 50, 200, 600, 1500)
-WIDTHS = (32, 64, 96, 128)
+SIDE_PX, BATCH, KEPT_BACK = 64, 32, 1000
+CHECKPOINTS = (0, 30, 100, 250, 600)
+WIDTHS = (24, 48, 64, 96)
 
 
 def small_network(classes: int) -> nn.Sequential:
@@ -40,15 +40,12 @@ def small_network(classes: int) -> nn.Sequential:
     return nn.Sequential(OrderedDict(parts))
 
 
-def loaded(images: ImageSet) -> tuple[np.ndarray, np.ndarray, list[str]]:
+def loaded(images: ImageSet, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray, list[str]]:
     """Images (N, 3, S, S) uint8, classes (N,), names."""
     names = sorted({entry.label for entry in images.entries})
     place = {name: index for index, name in enumerate(names)}
-    parts = [
-        images.pictures(range(start, min(start + 1000, len(images.entries))), SIDE_PX, SIDE_PX)
-        for start in range(0, len(images.entries), 1000)
-    ]
-    labels = np.asarray([place[entry.label] for entry in images.entries], np.int64)
+    parts = [images.pictures(part.tolist(), SIDE_PX, SIDE_PX) for part in np.array_split(rows, len(rows) // 500 + 1)]
+    labels = np.asarray([place[images.entries[row].label] for row in rows], np.int64)
     return np.concatenate(parts).transpose(0, 3, 1, 2), labels, names
 
 
@@ -77,13 +74,14 @@ def save(module: nn.Module, names: list[str], path: Path) -> None:
 @click.command()
 @click.option("--images", required=True, type=click.Path(path_type=Path))
 @click.option("--out", required=True, type=click.Path(path_type=Path))
-def main(images: Path, out: Path) -> None:
+@click.option("--limit", type=click.IntRange(min=2 * KEPT_BACK), default=10_000, show_default=True, help="Images read.")
+def main(images: Path, out: Path, limit: int) -> None:
     """Train and write the checkpoints ``stepNNNN.onnx``."""
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
-    pixels, labels, names = loaded(open_images(images))
-    order = rng.permutation(len(labels))
-    test, train = order[:KEPT_BACK], order[KEPT_BACK:]
+    pictures = open_images(images)
+    pixels, labels, names = loaded(pictures, rng.permutation(len(pictures.entries))[:limit])
+    test, train = np.split(np.arange(len(labels)), [KEPT_BACK])
     mean, std = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (IMAGENET_MEAN, IMAGENET_STD))
 
     def batch(rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:

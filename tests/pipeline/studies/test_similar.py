@@ -27,8 +27,8 @@ def test_the_known_twin_is_nearest_by_response_and_by_code(
         assert by_code.units[0].unit == (unit + 6) % 12
         assert output.rows["fc", unit, None]["nearest_response"] == pytest.approx(1.0)
     agreement = output.findings[0].blocks[0].rows[1]  # type: ignore[union-attr]
-    assert float(agreement[3]) > 0.5
-    assert float(agreement[4]) <= 0.01
+    assert float(agreement[4]) > 0.5
+    assert float(agreement[5]) <= 0.01
 
 
 def test_response_likeness_is_spearmans(colours: Folders, context_of: Callable[..., Context]) -> None:
