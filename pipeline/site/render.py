@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,14 @@ HERE = Path(__file__).parent
 
 Render = Callable[[str, dict[str, Any]], bytes]
 """(template, context) -> UTF-8 page."""
+
+
+_NUMBER = re.compile(rf"[{charts.MINUS}+-]?[\d.,]+(e[{charts.MINUS}+-]?\d+)?\s*%?|[{charts.EN_DASH}-]?")
+
+
+def numeric_column(rows: Sequence[Sequence[str]], index: int) -> bool:
+    """Whether a table's column holds numbers alone, so that it is set flush right."""
+    return all(_NUMBER.fullmatch(row[index].strip()) for row in rows if index < len(row))
 
 
 def make_renderer() -> Render:
@@ -32,6 +41,7 @@ def make_renderer() -> Render:
     frame = ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")
     environment.globals["chart"] = {name: getattr(charts, name) for name in frame}
     environment.globals["drawing"] = drawing
+    environment.globals["numeric_column"] = numeric_column
     for name in environment.list_templates():
         environment.get_template(name)
     return lambda template, context: environment.get_template(template).render(context).encode("utf-8", "replace")

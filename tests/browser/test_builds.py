@@ -30,9 +30,9 @@ def test_two_generations_of_a_network_are_compared(
     page = open_page((Path(out.split()[-1]).parent / "compare.html").absolute().as_uri() + "#layer/fc")
     page.get_by_role("button", name="Add", exact=True).click()
     page.wait_for_url("**/compare.html#layer/fc,epoch-1!layer/fc")
-    page.locator("#lined tbody tr:has(a.tile)").nth(2).wait_for()
+    page.locator("#lined > li").nth(2).wait_for()
     eventually(page, "[...document.querySelectorAll('#lined img')].every((image) => image.naturalWidth)")
-    cells = page.locator("#lined tbody tr:has(a.tile)").first.locator("a")
+    cells = page.locator("#lined > li").first.locator("a")
     assert [str(link.get_attribute("href")).split("/layer/")[0] for link in cells.all()] == [
         "layer/fc/0.html",
         "../../epoch-1/site",

@@ -42,7 +42,7 @@ def test_every_page_opens_without_a_complaint_and_shows_its_pictures(site: Path,
     for name in PAGES:
         page.goto(url_of(site, name))
         if "#" in name:  # drawn by a script once its data have come
-            page.locator(".comparison img").first.wait_for(state="attached")
+            page.locator("#comparison img, #lined img").first.wait_for(state="attached")
         page.evaluate("for (const image of document.images) image.loading = 'eager'")
         # an image that a script has just put there is complete before it has begun to load
         eventually(page, "[...document.images].every((image) => image.complete && image.naturalWidth)")
@@ -282,15 +282,15 @@ def test_whole_layers_are_compared_rank_by_rank(open_page: Open) -> None:
     page.get_by_role("button", name="Add layer").click()
     page.wait_for_url("**/compare.html#layer/fc,layer/stem")
     page.get_by_role("link", name="Stem", exact=True).wait_for()
-    rows = [row.split("\t") for row in page.locator("#lined tbody tr").all_inner_texts()]
+    rows = [row.split("\t") for row in page.locator("#figures tbody tr").all_inner_texts()]
     facts = {row[0].strip(): [cell.strip() for cell in row[1:3]] for row in rows}
     assert (facts["units"], facts["dead"]) == (["6", "3"], ["1", "0"])
-    assert facts["median activation"] == ["5.000", "2.000"]
-    first = page.locator("#lined tbody tr", has=page.get_by_role("rowheader", name="1", exact=True)).locator("a")
+    assert facts["activation, median"] == ["5.000", "2.000"]
+    first = page.locator("#lined > li", has_text="rank 1").locator("a")
     assert [link.get_attribute("href") for link in first.all()] == ["layer/fc/3.html", "layer/stem/2.html"]
     eventually(page, "[...document.querySelectorAll('#lined img')].every((image) => image.naturalWidth)")
     page.get_by_label("Line up").select_option("unit by unit")
-    assert page.get_by_role("rowheader", name="tench").count() == 1
+    assert page.locator("#lined p").all_inner_texts()[1] == "tench"
     page.get_by_role("button", name="Remove layer Classes from the comparison").click()
     page.wait_for_url("**/compare.html#layer/stem")
 
@@ -303,12 +303,13 @@ def test_one_layer_of_several_atlases_is_a_film_strip_of_its_units(site: Path, o
     others = tuple(Other(name, name.replace("-", " "), f"../{name}") for name in (*names, "gone"))
     own = publish(full_atlas(tmp_path / "judge", others=others), site.parent / "last").parent
     page = open_page((own / "compare.html").as_uri() + "#layer/fc,epoch-1!layer/fc,epoch-2!layer/fc")
-    page.get_by_text("epoch 2").nth(1).wait_for()
+    page.locator("#figures").get_by_text("epoch 2").wait_for()
     assert page.get_by_label("Line up").input_value() == "unit"
-    tench = page.locator("#lined tbody tr", has=page.get_by_role("rowheader", name="tench"))
+    tench = page.locator("#lined > li", has_text="tench")
     assert [value.strip() for value in tench.locator("i").all_inner_texts()] == ["9.000", "10.00", "20.00"]
+    assert tench.locator("b").all_inner_texts() == ["Classes", "epoch 1", "epoch 2"]
     page.get_by_label("Line up").select_option("differ")
-    assert page.locator("#lined tbody tr:has(a.tile) th").all_inner_texts()[0] == "Äpfel"
+    assert page.locator("#lined p").all_inner_texts()[0] == "Äpfel"
     tench.locator("a").nth(2).click()
     page.wait_for_url("**/epoch-2/layer/fc/1.html")
 

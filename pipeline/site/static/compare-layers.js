@@ -4,7 +4,8 @@
 (() => {
   const ROWS = 40;
   const part = document.getElementById("layers-part");
-  const table = document.getElementById("lined");
+  const table = document.getElementById("figures");
+  const list = document.getElementById("lined");
   const lineup = document.getElementById("lineup");
   const more = document.getElementById("more");
   let shown = { layers: [] };
@@ -42,11 +43,12 @@
       return live.sort((a, b) => sign * (of.values[a] - of.values[b]));
     });
     const count = Math.max(0, ...orders.map(({ length }) => length));
-    return Array.from({ length: count }, (_, rank) => ({ name: `${rank + 1}`, cells: orders.map((order) => order[rank] ?? -1) }));
+    return Array.from({ length: count }, (_, rank) => ({ name: `rank ${rank + 1}`, cells: orders.map((order) => order[rank] ?? -1) }));
   };
 
-  const cell = ({ folder, layer, units }, index, key, make, form) => {
-    if (index < 0) return make("td", {}, "\u2013");
+  // In rows of units the atlas or the layer tells the pictures apart, in rows of ranks the unit.
+  const cell = ({ folder, layer, atlas, units }, index, key, ranked, make, form) => {
+    if (index < 0) return make("span", { class: "tile absent" }, make("span", { class: "f" }), make("b", {}, "\u2013"));
     const side = layer.columns_in_sprite;
     const place = index % (side * side);
     const frame = make("span", { class: layer.best[index] < 0 ? "f dead" : "f" });
@@ -57,15 +59,16 @@
     }
     const unit = units[index];
     const of = column(layer, key) || column(layer, "activation");
-    const name = layer.labels[unit]?.split(",")[0] || unit;
-    const link = make("a", { class: "tile", href: `${folder}/${unit}.html` }, frame, make("b", {}, name), make("i", {}, form(of.values[index], of.form)));
-    return make("td", {}, make("div", { class: `n${side}` }, link));
+    const name = ranked ? layer.labels[unit]?.split(",")[0] || `unit ${unit}` : atlas.title || layer.title;
+    const link = make("a", { class: "tile", href: `${folder}/${unit}.html`, title: name }, frame, make("b", {}, name), make("i", {}, form(of.values[index], of.form)));
+    return make("span", { class: `n${side}` }, link);
   };
 
   const draw = () => {
     const { layers, missing, make, form, head } = shown;
+    const ranked = !["unit", "differ"].includes(lineup.value);
     const rows = lineup.value === "unit" ? byUnit(layers) : lineup.value === "differ" ? byDifference(layers) : byRank(layers, lineup.value);
-    const key = ["unit", "differ"].includes(lineup.value) ? "activation" : lineup.value;
+    const key = ranked ? lineup.value : "activation";
     const columns = new Map();
     for (const { layer } of layers) for (const one of layer.columns.filter(numeric)) columns.set(one.key, one);
     const fact = (title, text, description = "") => {
@@ -74,7 +77,7 @@
       return make("tr", {}, name, ...layers.map((found) => make("td", {}, text(found))), ...missing.map(() => make("td")));
     };
     const middle = ({ key: wanted, title, form: kind, description }) =>
-      fact(`median ${title}`, ({ layer }) => form(median(column(layer, wanted)?.values || []), kind), description);
+      fact(`${title}, median`, ({ layer }) => form(median(column(layer, wanted)?.values || []), kind), description);
     table.replaceChildren(
       make("thead", {}, make("tr", {}, make("td"), ...layers.map(head), ...missing.map(head))),
       make(
@@ -83,9 +86,11 @@
         fact("units", ({ units }) => units.length.toLocaleString("en")),
         fact("dead", ({ layer }) => layer.best.filter((seed) => seed < 0).length.toLocaleString("en")),
         ...Array.from(columns.values(), middle),
-        ...rows.slice(0, limit).map(({ name, cells }) =>
-          make("tr", {}, make("th", { scope: "row" }, name), ...cells.map((index, at) => cell(layers[at], index, key, make, form)), ...missing.map(() => make("td"))),
-        ),
+      ),
+    );
+    list.replaceChildren(
+      ...rows.slice(0, limit).map(({ name, cells }) =>
+        make("li", {}, make("p", {}, name), make("div", {}, ...cells.map((index, at) => cell(layers[at], index, key, ranked, make, form)))),
       ),
     );
     more.hidden = rows.length <= limit;
