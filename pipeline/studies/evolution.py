@@ -46,7 +46,8 @@ class Trace:
     """What was measured of a layer's units over T checkpoints.
 
     Attributes:
-        units: followed; alive at every checkpoint.
+        followed: number of units that were.
+        units: those of them that are alive at every checkpoint.
         records: per checkpoint, unit -> record.
         moved: (T - 1, units) distance between the pictures of two checkpoints that follow each other.
         null: (T - 1, units) the same where the network stayed as it was.
@@ -54,6 +55,7 @@ class Trace:
         last_kept: (T, units) of the activation at the last checkpoint, the share that each checkpoint's picture has.
     """
 
+    followed: int
     units: tuple[int, ...]
     records: tuple[dict[int, Record], ...]
     moved: Floats
@@ -94,7 +96,8 @@ class Evolution:
         for layer in context.layers():
             trace = _followed(context, layer, stages, kind)
             if len(trace.units) < MIN_UNITS:
-                text = f"{len(trace.units)} units were alive at every checkpoint; it takes {MIN_UNITS}."
+                few = f"{len(trace.units)} of {trace.followed} units"
+                text = f"{few} were alive at every checkpoint; it takes {MIN_UNITS}."
                 sections.append(Finding(f"{layer.title}: not reported", text))
                 continue
             count += len(trace.units)
@@ -131,7 +134,7 @@ def _followed(context: Context, layer: LayerResults, stages: Sequence[Workspace]
     steps = len(stages) - 1
     if not alive:
         empty = np.empty((steps, 0))
-        return Trace((), tuple(found), empty, empty, empty, np.empty((steps + 1, 0)))
+        return Trace(len(units), (), tuple(found), empty, empty, empty, np.empty((steps + 1, 0)))
 
     def seen(records: dict[int, Record]) -> npt.NDArray[np.float32]:
         return embed(context, [resize(seen_pixels(layer, records[u]), SIDE_PX, SIDE_PX) for u in alive], kind)
@@ -142,7 +145,7 @@ def _followed(context: Context, layer: LayerResults, stages: Sequence[Workspace]
     responses = [_responses(stage, layer, alive, found) for stage in stages]
     kept = [_share(responses[t + 1], t, t + 1) for t in range(steps)]
     last = [_share(responses[-1], t, steps) for t in range(steps + 1)]
-    return Trace(alive, tuple(found), *(np.asarray(a, np.float64) for a in (moved, null, kept, last)))
+    return Trace(len(units), alive, tuple(found), *(np.asarray(a, np.float64) for a in (moved, null, kept, last)))
 
 
 def _is_alive(layer: LayerResults, record: Record) -> bool:
@@ -215,8 +218,9 @@ def _finding(layer: LayerResults, names: Sequence[str], trace: Trace) -> Finding
         ),
     )
     text = (
-        f"{len(trace.units)} units alive at every checkpoint. Distances are medians over units, of the part that the "
-        "unit sees; drift is the move less the null, within units, with a 95% bootstrap interval; Wilcoxon's "
+        f"{len(trace.units)} of the {trace.followed} units followed are alive at every checkpoint; what is said holds "
+        "for those. Distances are medians over units, of the part that the unit sees; drift is the move less the "
+        "null, within units, with a 95% bootstrap interval; Wilcoxon's "
         "signed-rank test, adjusted over the steps after Benjamini and Hochberg. Activation kept: what the unit, as "
         "it is after the step, gives its picture of before it; 1 is all of it, 0 what it gives other units' pictures. "
         "The second table shows every checkpoint's picture to the last network."
