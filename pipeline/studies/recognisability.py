@@ -237,8 +237,8 @@ def _correlation_finding(
         f"{clear} of {len(tested)} correlations differ from 0 at a false discovery rate of 5% (Benjamini and "
         f"Hochberg). "
         "Brackets are 95% intervals of the paired bootstrap over units; n is the number of units. An interval that "
-        "holds 0 does not show that there is no correlation: it shows how large one could still be. What is compared is "
-        "units of a layer with each other, not several pictures of one unit."
+        "holds 0 does not show that there is no correlation: it shows how large one could still be. What is compared "
+        "is units of a layer with each other, not several pictures of one unit."
     )
     picture = None
     if points:
