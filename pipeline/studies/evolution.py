@@ -38,6 +38,15 @@ MIN_UNITS = 6
 SIDE_PX = 64
 CELL_PX = 96
 BATCH = 16
+METHOD = (
+    "Each ascent starts from the code of the checkpoint before. Null: the checkpoint before, run once more from its "
+    "own code for as many steps, so that only the network differs. Drift: the picture's move less its null, within "
+    "units. All are medians over units, of the part that the unit sees, with 95% bootstrap intervals; p is Wilcoxon's "
+    "signed-rank test of the drift, adjusted over a layer's steps after Benjamini and Hochberg.\n\n"
+    "Activation kept: what the unit, as it is after the step, gives its picture of before it; 1 is all that it gives "
+    "its own, 0 what it gives other units' pictures. 'When it was formed' shows every checkpoint's picture to the "
+    "last network. The last pictures are not those of the atlas, which started elsewhere."
+)
 Floats = npt.NDArray[np.float64]
 
 
@@ -46,7 +55,8 @@ class Trace:
     """What was measured of a layer's units over T checkpoints.
 
     Attributes:
-        units: followed; alive at every checkpoint.
+        followed: number of units that were.
+        units: those of them that are alive at every checkpoint.
         records: per checkpoint, unit -> record.
         moved: (T - 1, units) distance between the pictures of two checkpoints that follow each other.
         null: (T - 1, units) the same where the network stayed as it was.
@@ -54,6 +64,7 @@ class Trace:
         last_kept: (T, units) of the activation at the last checkpoint, the share that each checkpoint's picture has.
     """
 
+    followed: int
     units: tuple[int, ...]
     records: tuple[dict[int, Record], ...]
     moved: Floats
@@ -94,7 +105,8 @@ class Evolution:
         for layer in context.layers():
             trace = _followed(context, layer, stages, kind)
             if len(trace.units) < MIN_UNITS:
-                text = f"{len(trace.units)} units were alive at every checkpoint; it takes {MIN_UNITS}."
+                few = f"{len(trace.units)} of {trace.followed} units"
+                text = f"{few} were alive at every checkpoint; it takes {MIN_UNITS}."
                 sections.append(Finding(f"{layer.title}: not reported", text))
                 continue
             count += len(trace.units)
@@ -112,7 +124,7 @@ class Evolution:
         output.files["figures/drift.svg"] = _draw(names, curves)
         width, height = size_px()
         alt = "Median drift above the null from checkpoint to checkpoint, by layer, with 95% intervals"
-        output.findings = [Finding("All layers", figure=Picture("figures/drift.svg", width, height, alt)), *sections]
+        output.findings = [Finding("All layers", METHOD, Picture("figures/drift.svg", width, height, alt)), *sections]
         return output
 
 
@@ -131,7 +143,7 @@ def _followed(context: Context, layer: LayerResults, stages: Sequence[Workspace]
     steps = len(stages) - 1
     if not alive:
         empty = np.empty((steps, 0))
-        return Trace((), tuple(found), empty, empty, empty, np.empty((steps + 1, 0)))
+        return Trace(len(units), (), tuple(found), empty, empty, empty, np.empty((steps + 1, 0)))
 
     def seen(records: dict[int, Record]) -> npt.NDArray[np.float32]:
         return embed(context, [resize(seen_pixels(layer, records[u]), SIDE_PX, SIDE_PX) for u in alive], kind)
@@ -142,7 +154,7 @@ def _followed(context: Context, layer: LayerResults, stages: Sequence[Workspace]
     responses = [_responses(stage, layer, alive, found) for stage in stages]
     kept = [_share(responses[t + 1], t, t + 1) for t in range(steps)]
     last = [_share(responses[-1], t, steps) for t in range(steps + 1)]
-    return Trace(alive, tuple(found), *(np.asarray(a, np.float64) for a in (moved, null, kept, last)))
+    return Trace(len(units), alive, tuple(found), *(np.asarray(a, np.float64) for a in (moved, null, kept, last)))
 
 
 def _is_alive(layer: LayerResults, record: Record) -> bool:
@@ -197,7 +209,7 @@ def _finding(layer: LayerResults, names: Sequence[str], trace: Trace) -> Finding
                 f"{names[t]} to {names[t + 1]}",
                 f"{np.median(trace.moved[t]):.3f}",
                 f"{np.median(trace.null[t]):.3f}",
-                statistics.median(trace.drift[t]).text("{:.3f}"),
+                statistics.median(trace.drift[t]).among(len(trace.units), "{:.3f}"),
                 f"{p:.3f}",
                 _median(trace.kept[t]),
             )
@@ -215,11 +227,8 @@ def _finding(layer: LayerResults, names: Sequence[str], trace: Trace) -> Finding
         ),
     )
     text = (
-        f"{len(trace.units)} units alive at every checkpoint. Distances are medians over units, of the part that the "
-        "unit sees; drift is the move less the null, within units, with a 95% bootstrap interval; Wilcoxon's "
-        "signed-rank test, adjusted over the steps after Benjamini and Hochberg. Activation kept: what the unit, as "
-        "it is after the step, gives its picture of before it; 1 is all of it, 0 what it gives other units' pictures. "
-        "The second table shows every checkpoint's picture to the last network."
+        f"n = {len(trace.units)} of the {trace.followed} units followed: those that are alive at every checkpoint; "
+        "what is said holds for them."
     )
     return Finding(layer.title, text, blocks=(Table("", head, tuple(rows)), Table("When it was formed", *formed)))
 
@@ -227,7 +236,7 @@ def _finding(layer: LayerResults, names: Sequence[str], trace: Trace) -> Finding
 def _median(values: Floats) -> str:
     """With its interval; units whose own picture does no better than others' are left out."""
     try:
-        return statistics.median(values).text()
+        return statistics.median(values).among(len(values))
     except TooFew as error:
         return f"not reported: {error}"
 
@@ -269,7 +278,7 @@ def _show(output: Output, layer: LayerResults, names: Sequence[str], trace: Trac
         output.show(
             layer.name,
             unit,
-            Pictures("At each checkpoint", film),
+            Pictures("At each checkpoint, each from the one before", film),
             Lines("Moved since the checkpoint before", "checkpoint", "distance", series),
         )
 

@@ -80,6 +80,7 @@ class Recognisability:
         if not classes and not any(row[1] for row in hidden):
             raise TooFew("no unit could be judged")
         output.findings.append(_correlation_finding(correlations, points, output))
+        output.summary += f" {classes} class units and {sum(row[1] for row in hidden)} hidden units."
         return output
 
     def _classes(
@@ -138,9 +139,9 @@ class Recognisability:
             output.put(layer.name, unit, likeness=value)
         means = np.stack([seen.own[unit].mean(axis=0) for unit in units])
         found = (synthetic @ means.T).argmax(axis=1) == np.arange(len(units))
-        identified = statistics.share(int(found.sum()), len(units)).percent()
+        identified = statistics.share(int(found.sum()), len(units)).percent_among(len(units))
         seed = context.seed(self.name, layer.name)
-        middle = statistics.mean(likeness, seed).text()
+        middle = statistics.mean(likeness, seed).among(len(units))
         activations = [alive[unit].activation for unit in units]
         correlations.add(layer.title, "activation", "likeness", activations, likeness, seed)
         ratios = [_ratio(dataset, layer, unit) for unit in units]
@@ -235,7 +236,9 @@ def _correlation_finding(
     text = (
         f"{clear} of {len(tested)} correlations differ from 0 at a false discovery rate of 5% (Benjamini and "
         f"Hochberg). "
-        "Brackets are 95% intervals of the paired bootstrap over units; n is the number of units."
+        "Brackets are 95% intervals of the paired bootstrap over units; n is the number of units. An interval that "
+        "holds 0 does not show that there is no correlation: it shows how large one could still be. What is compared "
+        "is units of a layer with each other, not several pictures of one unit."
     )
     picture = None
     if points:

@@ -85,7 +85,9 @@ class Similar:
                 map_y=float(places[row, 1]),
             )
         shared = [len(set(_best(alike, r)) & set(_best(codes, r))) / NUM_NEAREST for r in range(len(units))]
-        overlap = statistics.mean(shared, context.seed(self.name, layer.name, "shared"), "units").percent()
+        overlap = statistics.mean(shared, context.seed(self.name, layer.name, "shared"), "units").percent_among(
+            len(units)
+        )
         chance = NUM_NEAREST / (len(units) - 1)
         rho, p = mantel(alike, codes, context.seed(self.name, layer.name))
         file = f"figures/map-{layer.name}.svg"

@@ -153,9 +153,10 @@ def _row(layer: LayerResults, tuned: list[Tuned]) -> tuple[str, ...]:
     beats = statistics.share(sum(t.beats_all for t in tuned), len(tuned))
     same = statistics.share(sum(t.percentile_centre >= 100 for t in tuned), len(tuned))
     ratios = [t.ratio for t in tuned if t.ratio is not None]
-    ratio = statistics.median(ratios).text() if len(ratios) >= statistics.MIN_MEAN else "not reported: too few"
+    n = len(tuned)
+    ratio = statistics.median(ratios).among(n) if len(ratios) >= statistics.MIN_MEAN else "not reported: too few"
     percentiles = statistics.median([t.percentile for t in tuned])
-    return (layer.title, str(len(tuned)), beats.percent(), same.percent(), ratio, percentiles.text("{:.1f}"))
+    return (layer.title, str(n), beats.percent_among(n), same.percent_among(n), ratio, percentiles.among(n, "{:.1f}"))
 
 
 def _share_finding(rows: list[tuple[str, ...]], count: int) -> Finding:
@@ -189,7 +190,7 @@ def _draw(curves: list[tuple[str, Series]]) -> bytes:
         drawing.axes.set(
             xscale="log", ylim=(0, 1.02), xlabel="natural pictures", ylabel="share of units that beat them all"
         )
-        drawing.axes.legend(frameon=False)
+        drawing.axes.legend(frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return drawing.svg
 
 

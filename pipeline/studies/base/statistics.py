@@ -39,13 +39,31 @@ class Estimate:
 
     def text(self, form: str = "{:.2f}") -> str:
         """``0.31 [0.10, 0.49], n = 96``."""
-        low, value, high = (form.format(number) for number in (self.low, self.value, self.high))
+        low, value, high = (_written(number, form) for number in (self.low, self.value, self.high))
         return f"{value} [{low}, {high}], n = {self.count}"
+
+    def among(self, count: int, form: str = "{:.2f}") -> str:
+        """The text for a table that gives ``count`` elsewhere: without n where that is n."""
+        return _without_n(self.text(form)) if count == self.count else self.text(form)
+
+    def percent_among(self, count: int) -> str:
+        """:meth:`percent`, likewise."""
+        return _without_n(self.percent()) if count == self.count else self.percent()
 
     def percent(self) -> str:
         """Of a share: ``31% [10%, 49%], n = 96``."""
         low, value, high = (f"{100 * number:.0f}%" for number in (self.low, self.value, self.high))
         return f"{value} [{low}, {high}], n = {self.count}"
+
+
+def _written(number: float, form: str) -> str:
+    """A number that is rounded to zero has no sign."""
+    text = form.format(number)
+    return form.format(0.0) if float(text) == 0 else text
+
+
+def _without_n(text: str) -> str:
+    return text.partition(", n =")[0]
 
 
 def share(hits: int, count: int, what: str = "cases") -> Estimate:

@@ -79,3 +79,11 @@ def test_intervals_of_means_and_medians_cover_as_often_as_promised(estimate, exa
 def test_adjusted_p_values_are_benjamini_and_hochbergs() -> None:
     assert statistics.adjusted([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.04, 0.04])
     assert statistics.adjusted([]) == []
+
+
+def test_what_is_rounded_to_zero_has_no_sign_and_n_is_given_once() -> None:
+    found = statistics.Estimate(-0.001, -0.4, 0.004, 12)
+    assert found.text() == "0.00 [-0.40, 0.00], n = 12"
+    assert found.among(12) == "0.00 [-0.40, 0.00]"
+    assert found.among(20) == found.text(), "where some were left out, it says so"
+    assert statistics.share(3, 12).percent_among(12) == statistics.share(3, 12).percent().removesuffix(", n = 12")
