@@ -6,6 +6,7 @@ They are for the eye: a server that does not take one is told of in the log, and
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -29,11 +30,22 @@ MAX_SHARDS = 500
 """Rows of the table of shards."""
 
 
+SILENCE_S = 300.0
+"""How long nothing more is left after a server has not taken an artifact: an attempt holds up the run for a minute."""
+
+_failed: list[float] = []
+"""When, by the monotonic clock of this process, the last artifact was not taken."""
+
+
 def leave(make: Callable[[], Any]) -> None:
     """Leave an artifact if the server takes it."""
+    if _failed and time.monotonic() - _failed[-1] < SILENCE_S:
+        return
     try:
         make()
+        _failed.clear()
     except Exception as error:
+        _failed[:] = [time.monotonic()]
         log.warning("an artifact could not be left with the server: %s", error or type(error).__name__)
 
 

@@ -84,7 +84,9 @@ class Site:
         self.project, self.port = project, free_port()
         self.url = f"http://127.0.0.1:{self.port}/api"
         inherited = {
-            name: value for name, value in (env or dict(os.environ)).items() if not name.startswith("PREFECT_")
+            name: value
+            for name, value in (env or dict(os.environ)).items()
+            if not name.startswith("PREFECT_") or name.startswith("PREFECT_SERVER_CONCURRENCY_")
         }
         self.env = inherited | {
             "PWD": str(project),

@@ -25,6 +25,9 @@ NUM_SHARDS = 24 * 5
 PROGRESS_S = 90.0
 """How long a kill waits for the run before it to have begun a shard."""
 
+LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+"""As the runbook starts the server. By default Prefect keeps leases in memory, and ends runs whose lease is gone."""
+
 pytestmark = pytest.mark.slow
 
 
@@ -89,6 +92,37 @@ def test_twenty_random_kills_cost_at_most_a_shard_each_and_change_no_byte(site: 
     print(f"shards begun: {sum(begun(log).values())} for {NUM_SHARDS * len(rounds)} that there are")
     print(f"made again: {again}, at most {NUM_KILLS} are allowed")
     print("every file equals that of the undisturbed run")
+
+
+def test_a_server_that_is_killed_and_comes_back_does_not_end_a_run(tmp_path: Path) -> None:
+    """Slow: half a minute without a server. With the deployment's limit, whose lease must outlive the server."""
+    project = tmp_path / "project"
+    write_project(project, {"[run]\n": '[run]\nruntime = "waiting"\n'}, shard_size=1)
+    log = project / "made.log"
+    env = environment(log, STEP_S) | {"PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES}
+    site = Site(project, tmp_path / "prefect", env)
+    try:
+        server = site.start_server()
+        site.set_up()
+        site.start_worker("worker0")
+        run = site.begin(out=str(project / "out"), **FIELDS, fan_out={"helpers": 0})
+        deadline = time.monotonic() + 240
+        while not stored(log):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        server.kill()
+        time.sleep(30)
+        server.start()
+        site.await_health()
+        while site.read(run)["state_type"] not in ENDED:
+            assert time.monotonic() < deadline + 300
+            time.sleep(1)
+        state = site.read(run)
+        assert state["state_type"] == "COMPLETED", state["state"]["message"]
+        assert set(begun(log).values()) == {1}
+        assert len(begun(log)) == NUM_SHARDS
+    finally:
+        site.end()
 
 
 def test_a_run_of_a_killed_worker_does_not_stay_running_for_ever(site: Site) -> None:

@@ -36,6 +36,7 @@ class Server:
 
             return create
 
+        monkeypatch.setattr(artifacts, "_failed", [])
         monkeypatch.setattr(reporter, "create_progress_artifact", taking("progress"))
         monkeypatch.setattr(reporter, "update_progress_artifact", lambda id, progress: taking("update")(progress))
         for kind in ("table", "image", "markdown", "link"):
@@ -87,7 +88,10 @@ def test_a_layers_row_tells_rate_activation_and_dead_units(
 def test_a_server_that_takes_no_artifact_does_not_end_the_run(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
 ) -> None:
+    asked: list[None] = []
+
     def refuse() -> None:
+        asked.append(None)
         raise RuntimeError("Failed to reach API")
 
     Server(monkeypatch, refuse)
@@ -97,6 +101,7 @@ def test_a_server_that_takes_no_artifact_does_not_end_the_run(
     assert report.num_made == 16
     assert told[0] == "16 of 16 jobs to run in 9 shards"
     assert "an artifact could not be left with the server: Failed to reach API" in caplog.text
+    assert len(asked) == 1, "every attempt holds up the run"
 
 
 def test_a_failure_is_summed_up_with_its_sentence(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
