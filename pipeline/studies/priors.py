@@ -49,7 +49,9 @@ class Priors:
         for layer in context.layers():
             sides = [Side(context.title, layer)]
             sides += [Side(other.title, other.layer(layer.name)) for other in others if layer.name in other.names]
-            shared = [unit for unit in layer.alive if len(sides) > 1 and all(unit in s.layer.alive for s in sides)]
+            if len(sides) == 1:
+                continue  # no other atlas has it
+            shared = [unit for unit in layer.alive if all(unit in s.layer.alive for s in sides)]
             if len(shared) < MIN_UNITS:
                 text = f"{len(shared)} units are alive in all {len(sides)} atlases; it takes {MIN_UNITS}."
                 sections.append(Finding(f"{layer.title}: not reported", text))
