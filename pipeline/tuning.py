@@ -84,23 +84,25 @@ def tuned_lanes(workspace: Workspace, graph: StepGraph) -> int:
     Raises:
         EngineError: not even one lane fits the memory budget, or the runtime failed.
     """
-    manifest = graph.manifest
+    manifest, shard = graph.manifest, workspace.config.run.shard_size
     if workspace.builder.device == "gpu":
         return 1  # it has the one batch
     choices = _lanes(workspace)
-    fitting = [lanes for lanes in choices if _fits(workspace, manifest, Setting(manifest.batch, lanes))]
+    settings = [Setting(manifest.batch, lanes) for lanes in choices]
+    fitting = [setting.lanes for setting in settings if _fits(workspace, manifest, setting)]
     if not fitting:
         raise _too_large(workspace, manifest, Setting(manifest.batch, choices[0]))
     if len(choices) == 1:
         return choices[0]
     file = cache_file("tuning", {**identity(workspace), "batch": manifest.batch})
     known = read_facts(file).get("lanes")
-    if known not in choices:
+    if not isinstance(known, int) or known not in choices:
         setting, speeds = _measured(workspace, manifest.layer, (manifest.batch,))
         known = setting.lanes
         facts = {"lanes": known, "image_steps_per_s": _by_name(speeds), "layer": manifest.layer}
         write_facts(file, {**facts, **identity(workspace)})
-    return max(lanes for lanes in fitting if lanes <= known)
+    busy = [lanes for lanes in fitting if lanes <= known and _is_busy(Setting(manifest.batch, lanes), shard)]
+    return max(busy, default=fitting[0])
 
 
 def identity(workspace: Workspace) -> dict[str, Any]:
@@ -153,11 +155,11 @@ def _measured(workspace: Workspace, layer: str, batches: tuple[int, ...]) -> tup
 
     manifest = graph(batches[len(batches) // 2]).manifest
 
-    widest = max(workspace.config.run.shard_size, batches[0]) if len(batches) > 1 else None
+    shard = workspace.config.run.shard_size
 
     def fits(setting: Setting) -> bool:
-        fills = widest is None or setting.num_slots <= widest  # slots beyond a shard's units would idle
-        return fills and _fits(workspace, manifest, setting)
+        busy = setting.batch <= max(shard, batches[0]) and _is_busy(setting, shard)
+        return busy and _fits(workspace, manifest, setting)
 
     def build(setting: Setting) -> Runner:
         return workspace.builder.build(graph(setting.batch), {**workspace.engine_options, "lanes": setting.lanes})
@@ -173,6 +175,11 @@ def _lanes(workspace: Workspace) -> list[int]:
     if workspace.builder.device == "gpu":
         return [1]
     return [run.lanes] if run.lanes else lane_choices(num_threads(workspace.engine_options))
+
+
+def _is_busy(setting: Setting, shard: int) -> bool:
+    """Whether a shard of so many units gives every lane something to do."""
+    return setting.lanes == 1 or setting.batch * (setting.lanes - 1) < shard
 
 
 def _fits(workspace: Workspace, manifest: StepManifest, setting: Setting) -> bool:

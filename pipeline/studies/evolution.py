@@ -210,7 +210,7 @@ def _finding(layer: LayerResults, names: Sequence[str], trace: Trace) -> Finding
                 f"{np.median(trace.moved[t]):.3f}",
                 f"{np.median(trace.null[t]):.3f}",
                 statistics.median(trace.drift[t]).among(len(trace.units), "{:.3f}"),
-                f"{p:.3f}",
+                statistics.p_text(p),
                 _median(trace.kept[t]),
             )
         )

@@ -182,7 +182,7 @@ def _finding(layer: LayerResults, kept: npt.NDArray[np.float64]) -> Finding:
     for k, (change, p) in enumerate(zip(CHANGES, statistics.adjusted(p_values), strict=True)):
         synthetic, natural = (statistics.median(kept[:, k, side]).text() for side in (0, 1))
         difference = statistics.median(kept[:, k, 0] - kept[:, k, 1]).text()
-        rows.append((change.name, synthetic, natural, difference, f"{p:.3f}"))
+        rows.append((change.name, synthetic, natural, difference, statistics.p_text(p)))
     head = ("change", "synthetic keeps", "natural keeps", "difference", "adjusted p")
     text = (
         "Medians over units with 95% bootstrap intervals; Wilcoxon's signed-rank test of the difference within units, "

@@ -215,7 +215,9 @@ def _finding(pair: Pair, rows: Sequence[Row], left: Sequence[str], context: Cont
     cells = []
     for row, p in zip(rows, statistics.adjusted([row.p for row in rows]), strict=True):
         gain = "" if row.gain is None else row.gain.text()
-        cells.append((row.layer, row.ratio.text(), row.higher.percent(), f"{p:.3f}", row.measure, *row.seen, gain))
+        cells.append(
+            (row.layer, row.ratio.text(), row.higher.percent(), statistics.p_text(p), row.measure, *row.seen, gain)
+        )
     head = (
         "layer",
         "activation, mismatched / matched",

@@ -87,7 +87,7 @@ class Priors:
                     *(self._judged(context, side, records) if judged else []),
                 ]
             )
-        corrected = ["", *(f"{p:.3f}" for p in statistics.adjusted(p_values[1:]))]
+        corrected = ["", *(statistics.p_text(p) for p in statistics.adjusted(p_values[1:]))]
         head = (
             "generator",
             "median activation",

@@ -229,7 +229,7 @@ def _correlation_finding(
         if isinstance(estimate, Estimate):
             p = next(corrected)
             clear += p < 0.05
-            rows.append((layer, activation, measure, estimate.text(), f"{p:.3f}"))
+            rows.append((layer, activation, measure, estimate.text(), statistics.p_text(p)))
         else:
             rows.append((layer, activation, measure, f"not reported: {estimate}", ""))
     head = ("layer", "activation as", "with", "Spearman's rho", "adjusted p")

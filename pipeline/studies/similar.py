@@ -176,7 +176,7 @@ def _agreement(rows: Sequence[tuple[str, ...]], p_values: Sequence[float], left:
         f"({NUM_PERMUTATIONS} permutations, two-sided; adjusted over the layers after Benjamini and Hochberg). "
         f"{' '.join(left)}"
     )
-    cells = tuple((*row, f"{p:.3f}") for row, p in zip(rows, p_values, strict=True))
+    cells = tuple((*row, statistics.p_text(p)) for row, p in zip(rows, p_values, strict=True))
     return Finding("Do like codes mean like units?", text.strip(), blocks=(Table("", head, cells),))
 
 

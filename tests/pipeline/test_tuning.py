@@ -46,7 +46,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Callable[[Setting], Measurement
 
 
 def test_lanes_are_measured_once_per_network(workspace_of: Open, engine_cache: Path, measured) -> None:
-    workspace = workspace_of(threads=2)
+    workspace = workspace_of(threads=2, shard_size=64)
     batch = workspace.config.run.batch
     measurements = measured(Setting(batch, 2))
     with Engines(workspace) as engines:
@@ -105,10 +105,11 @@ def test_a_budget_takes_lanes_away(workspace_of: Open, measured, monkeypatch) ->
     monkeypatch.setattr(pipeline.tuning, "engine_bytes", lambda manifest, setting: setting.num_slots * GIB)
     batch = workspace_of().config.run.batch
     measured(Setting(batch, 2))
-    enough = workspace_of(threads=2, memory=2 * batch * GIB + 2 * resident_bytes())
+    enough = workspace_of(threads=2, shard_size=64, memory=2 * batch * GIB + 2 * resident_bytes())
     graph = compiled(enough, "fc", batch)
     assert tuned_lanes(enough, graph) == 2
-    tight = workspace_of(threads=2, memory=batch * GIB + 2 * resident_bytes())
+    assert tuned_lanes(workspace_of(threads=2, shard_size=batch), graph) == 1  # a second lane would idle
+    tight = workspace_of(threads=2, shard_size=64, memory=batch * GIB + 2 * resident_bytes())
     assert tuned_lanes(tight, graph) == 1
     with pytest.raises(
         EngineError, match=rf"fc needs about .* in a batch of {batch}, .*--memory or a smaller run.batch"

@@ -162,6 +162,11 @@ def adjusted(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in stats.false_discovery_control(p_values)] if p_values else []
 
 
+def p_text(p: float) -> str:
+    """Three decimals; never 0, which no p-value is."""
+    return f"{p:.3f}" if p >= 0.0005 else "< 0.001"
+
+
 def _demand(count: int, least: int, what: str) -> None:
     if count < least:
         raise TooFew(f"{count} {what} are too few to report; it takes {least}")

@@ -41,7 +41,7 @@ def test_interrupting_is_clean_and_the_build_can_be_resumed(tmp_path: Path) -> N
                 break
             except subprocess.TimeoutExpired:
                 continue
-    assert process.returncode == 130
+    assert process.returncode == 130, err
     assert err.strip() == "interrupted; run the same command again to resume"
     assert list((tmp_path / "out").rglob("*.tmp")) == []
 

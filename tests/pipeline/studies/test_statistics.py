@@ -87,3 +87,7 @@ def test_what_is_rounded_to_zero_has_no_sign_and_n_is_given_once() -> None:
     assert found.among(12) == "0.00 [-0.40, 0.00]"
     assert found.among(20) == found.text(), "where some were left out, it says so"
     assert statistics.share(3, 12).percent_among(12) == statistics.share(3, 12).percent().removesuffix(", n = 12")
+
+
+def test_a_p_value_is_never_shown_as_0() -> None:
+    assert [statistics.p_text(p) for p in (0.0412, 0.0005, 0.00049, 1e-30)] == ["0.041", "0.001", "< 0.001", "< 0.001"]
