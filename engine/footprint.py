@@ -16,8 +16,8 @@ OVERHEAD_BYTES = 200 << 20
 def engine_bytes(manifest: StepManifest, setting: Setting) -> int:
     """Bytes at the peak, building included, beyond what the process has before the engine is built.
 
-    An upper bound for the graphs and runtimes that were measured (``tests/bench/memory.py``); 0 where the manifest does
-    not tell.
+    An estimate: its factors have not been compared with measured peaks yet, which ``tests/bench/memory.py`` does. 0
+    where the manifest does not tell.
     """
     if not manifest.live_bytes:
         return 0

@@ -1,4 +1,4 @@
-"""Serialise a model without copying its weights through protobuf, which takes most of a large model's compile time."""
+"""Models as bytes and back; large weights skip the copies of protobuf, which took most of a large model's compile time."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ir as ir
+
+from export.errors import ModelError
+from export.passes.shapes import infer_shapes
 
 LARGE = 4096
 """Bytes from which a weight is written by :func:`serialise` itself."""
@@ -57,6 +60,22 @@ def serialise(model: ir.Model) -> bytes:
     if len(small) + size >= 1 << 31:
         raise ValueError(f"the model would take {(len(small) + size) / 2**30:.1f} GiB; ONNX files end at 2 GiB")
     return b"".join([small, *_header(_MODEL_GRAPH, size), *parts])
+
+
+def parse(model: bytes, what: str) -> ir.Model:
+    """A serialised model with its shapes inferred; ``what`` names it in the message.
+
+    Raises:
+        ModelError: it is no ONNX model.
+    """
+    try:
+        read = ir.from_proto(onnx.load_from_string(model))
+        if not list(read.graph):
+            raise ValueError("it has no nodes")
+    except Exception as error:
+        raise ModelError(f"{what} cannot be read: {error}") from error
+    infer_shapes(read)
+    return read
 
 
 def _initializer(name: str, value: ir.Value) -> Iterator[Any]:

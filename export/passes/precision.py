@@ -22,7 +22,7 @@ from export.errors import ModelError
 from export.passes.checked import check
 from export.passes.constants import constant_of
 from export.passes.shapes import shape_of
-from export.serialise import serialise
+from export.serialise import parse, serialise
 from export.vjp.emit import Emitter
 
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -88,17 +88,7 @@ def step_in(step: bytes, precision: str) -> bytes:
     """
     if precision == "fp32":
         return step
-    import onnx
-
-    try:
-        model = ir.from_proto(onnx.load_from_string(step))
-        if not list(model.graph):
-            raise ValueError("it has no nodes")
-    except Exception as error:
-        raise ModelError(f"the step graph cannot be read: {error}") from error
-    from export.passes.shapes import infer_shapes
-
-    infer_shapes(model)
+    model = parse(step, "the step graph")
     set_precision(model, precision)
     return serialise(model)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from export.errors import ModelError
 from export.passes.checked import check
-from export.passes.shapes import infer_shapes, shape_of
+from export.passes.shapes import shape_of
+from export.serialise import parse, serialise
 from export.vjp.emit import Emitter
 
 
@@ -60,16 +60,7 @@ def with_symmetric_pads(model: bytes) -> bytes:
     Raises:
         ModelError: it is no ONNX model.
     """
-    import onnx
-
-    try:
-        read = ir.from_proto(onnx.load_from_string(model))
-        if not list(read.graph):
-            raise ValueError("it has no nodes")
-    except Exception as error:
-        raise ModelError(f"it cannot be read: {error}") from error
-    infer_shapes(read)
+    read = parse(model, "it")
     if not symmetric_conv_transposes(read):
         return model
-    changed: bytes = ir.to_proto(read).SerializeToString(deterministic=True)
-    return changed
+    return serialise(read)

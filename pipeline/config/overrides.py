@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from pydantic import ByteSize, TypeAdapter, ValidationError
-
 from export.errors import ConfigError
-from pipeline.config.sections import AtlasConfig, LayerSection
+from pipeline.config.sections import AtlasConfig, LayerSection, parse_size
 from pipeline.units import Units, parse_units_option
 
 
@@ -71,6 +69,6 @@ def read_overrides(
 
 def _size(text: str) -> int:
     try:
-        return int(TypeAdapter(ByteSize).validate_python(text))
-    except ValidationError as error:
+        return parse_size(text)
+    except ValueError as error:
         raise ConfigError(f"--memory takes a size such as 4GiB or 800MB, not {text!r}") from error

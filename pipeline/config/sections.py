@@ -49,13 +49,16 @@ def _range(value: object) -> object:
     raise ValueError("two numbers, [black, white]")
 
 
-def _memory(value: object) -> object:
-    if value is None or type(value) is int:
-        return value
+def parse_size(value: object) -> int:
+    """Bytes of a size such as ``4GiB`` or ``800MB``; raises ValueError."""
     try:
         return int(_SIZE.validate_python(value))
     except ValidationError as error:
         raise ValueError('a size such as "4GiB"') from error
+
+
+def _memory(value: object) -> object:
+    return value if value is None or type(value) is int else parse_size(value)
 
 
 _SIZE = TypeAdapter(ByteSize)
