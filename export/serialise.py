@@ -1,4 +1,4 @@
-"""Models as bytes and back; large weights skip the copies of protobuf, which took most of a large model's compile time."""
+"""Models as bytes and back; large weights skip protobuf's copies, which took most of a large model's compile time."""
 
 from __future__ import annotations
 

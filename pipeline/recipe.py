@@ -73,7 +73,7 @@ class Recipe:
     @property
     def key(self) -> str:
         """KEY_LENGTH hexadecimal digits of the canonical JSON's SHA-256."""
-        return hashlib.sha256(self.to_json().encode()).hexdigest()[:KEY_LENGTH]
+        return short_digest(self.to_dict())
 
     def with_start(self, start: str | None) -> Recipe:
         return replace(self, start=start)
@@ -85,6 +85,11 @@ class Recipe:
 def canonical_json(value: object) -> str:
     """JSON that is equal where the value is equal; refuses NaN and infinities."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def short_digest(value: object) -> str:
+    """KEY_LENGTH hexadecimal digits of the SHA-256 of a value's canonical JSON."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:KEY_LENGTH]
 
 
 def prior_digest(prior: CodePrior, decay: float | None) -> str:

@@ -7,7 +7,6 @@ follow.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 from collections.abc import Mapping
@@ -24,7 +23,7 @@ from export.manifest import GRAPH_REVISION, StepGraph, StepManifest
 from export.network import LayerInfo
 from export.step import compile_step
 from pipeline.memory import available_memory, format_size, resident_bytes
-from pipeline.recipe import canonical_json
+from pipeline.recipe import short_digest
 from pipeline.temporary import replace_file
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def tuned_batch(workspace: Workspace) -> int:
     run, blobs = workspace.config.run, workspace.store.blobs
     if run.batch:
         return run.batch
-    path = f"{FOLDER}/{_digest(_models(workspace))}.json"
+    path = f"{FOLDER}/{short_digest(_models(workspace))}.json"
     kept = _batch_in(blobs.read(path))
     if kept is None:
         setting, speeds = _measured(workspace, _furthest(workspace), BATCHES)
@@ -113,7 +112,7 @@ def identity(workspace: Workspace) -> dict[str, Any]:
 
 
 def cache_file(kind: str, facts: Mapping[str, Any]) -> Path:
-    return CACHE / f"{kind}-{_digest(facts)}.json"
+    return CACHE / f"{kind}-{short_digest(facts)}.json"
 
 
 def read_facts(path: Path) -> dict[str, Any]:
@@ -219,7 +218,3 @@ def _batch_in(data: bytes | None) -> int | None:
     except (ValueError, KeyError, TypeError):
         return None
     return batch if isinstance(batch, int) and batch > 0 else None
-
-
-def _digest(facts: Mapping[str, Any]) -> str:
-    return hashlib.sha256(canonical_json(facts).encode()).hexdigest()[:20]

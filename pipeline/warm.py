@@ -25,7 +25,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from export.errors import StoreError
-from pipeline.recipe import Recipe, canonical_json
+from pipeline.recipe import Recipe, short_digest
 from pipeline.records import write_table
 from pipeline.store import DamagedShardError, Store, StoredShard
 
@@ -145,7 +145,7 @@ def decided(store: Store, name: str) -> str | None:
 def _digest(key: str, source: Sequence[StoredShard]) -> str:
     """Of the codes of a recipe's shards."""
     content = [key, sorted(shard.sha256 for shard in source)]
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20]
+    return short_digest(content)
 
 
 def _pack(store: Store, source: Sequence[StoredShard]) -> bytes:

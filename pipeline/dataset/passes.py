@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import os
@@ -21,7 +20,7 @@ from export.network import Network
 from pipeline.dataset.images import Batch, ImageSet, batches
 from pipeline.dataset.statistics import Statistics
 from pipeline.forward import RUNTIME, Stateful
-from pipeline.recipe import canonical_json
+from pipeline.recipe import short_digest
 from pipeline.temporary import replace_file
 
 REVISION = 1
@@ -77,7 +76,7 @@ def pass_key(network: Network, images: ImageSet, targets: Sequence[Target], sett
         "runtime": [RUNTIME, version],
         "revision": REVISION,
     }
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()[:20]
+    return short_digest(value)
 
 
 def run_pass(

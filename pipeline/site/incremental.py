@@ -10,7 +10,7 @@ from dataclasses import asdict
 from functools import cache
 from pathlib import Path
 
-from pipeline.recipe import canonical_json
+from pipeline.recipe import short_digest
 from pipeline.site.pages import LayerPage
 from pipeline.site.panels import Units
 
@@ -54,7 +54,7 @@ def layer_version(page: LayerPage) -> str:
         repr(sorted(numbers.changes.items())),
         [asdict(page.known.tile(name, unit, "")) for name, unit in linked],
     ]
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:20]
+    return short_digest(content)
 
 
 @cache
