@@ -19,7 +19,7 @@ from export.output_range import check_output
 from export.passes.batch import set_batch
 from export.passes.flat_code import flatten_code
 from export.passes.shapes import static_shape
-from export.prior import CodePrior
+from export.prior import CodePrior, Vector, read_pace
 
 FROM_TORCH = ("deepsim", "diffusers", "python")
 """Kinds of source that need PyTorch: modules of :mod:`export.generators.sources`."""
@@ -37,6 +37,7 @@ class Generator:
         card: source, licence, what the output means, training data.
         prior: code statistics and what keeps a code plausible.
         image_px: side of its square image.
+        pace: (code_dim,) what Adam's step along a component of the code is multiplied by, None for 1.
     """
 
     path: Path
@@ -44,6 +45,7 @@ class Generator:
     card: GeneratorCard
     prior: CodePrior
     image_px: int
+    pace: Vector | None = None
 
     @property
     def code_dim(self) -> int:
@@ -113,10 +115,15 @@ def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
         )
     if image is None or len(image) != 4 or image[1] != 3 or image[2] != image[3]:
         raise ModelError(f"{path}: a generator's output must be a square RGB image (N, 3, S, S), but is {image}")
-    if output != card.output:
+    changed = output != card.output
+    if changed:
         digest = hashlib.sha256(f"{digest}{output.model_dump_json()}".encode()).hexdigest()
-    generator = Generator(path, f"{digest}-{prior_digest}", card.model_copy(update={"output": output}), prior, image[2])
-    if text is None or output != card.output:  # nobody has looked yet whether what is said is true
+    pace = read_pace(_statistics(path), prior.code_dim) if _statistics(path).exists() else None
+    if pace is not None and declared.prior is not None:  # else the statistics' digest knows it
+        prior_digest = hashlib.sha256(prior_digest.encode() + pace.astype("<f4").tobytes()).hexdigest()
+    card = card.model_copy(update={"output": output})
+    generator = Generator(path, f"{digest}-{prior_digest}", card, prior, image[2], pace)
+    if text is None or changed:  # nobody has looked yet whether what is said is true
         check_output(generator.model(2), prior, output, str(path))
     return generator
 

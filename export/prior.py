@@ -50,8 +50,15 @@ class CodePrior(ABC):
         """The plausible code nearest to ``code``, (..., code_dim); for start codes, which are not decayed."""
 
     @abstractmethod
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
-        """Emit what happens to a code (batch, code_dim) after every step: the constraint, then the decay."""
+    def emit(self, e: Emitter, code: ir.Value, share: ir.Value | None = None) -> ir.Value:
+        """Emit what happens to a code (batch, code_dim) after every step: the constraint, then the decay.
+
+        Args:
+            e: emitter of the step graph.
+            code: (batch, code_dim).
+            share: (batch, 1) in [0, 1], how much of its pull the prior exerts in this step; None for all of it. A
+                constraint always holds.
+        """
 
     @abstractmethod
     def with_decay(self, decay: float) -> Self:
@@ -107,8 +114,9 @@ class CodePrior(ABC):
             sha.update(str(array).encode() if array.dtype.kind == "U" else array.astype("<f4").tobytes())
         return sha.hexdigest()
 
-    def save(self, path: Path) -> None:
-        np.savez(path, **self.arrays())
+    def save(self, path: Path, pace: Vector | None = None) -> None:
+        """Write ``NAME.codes.npz``, with a generator's pace when it has one; see :func:`read_pace`."""
+        np.savez(path, **(self.arrays() if pace is None else self.arrays() | {"pace": pace}))
 
     @staticmethod
     def load(path: Path) -> CodePrior:
@@ -133,14 +141,35 @@ class CodePrior(ABC):
         return prior.check(str(path))
 
 
-def decayed(e: Emitter, code: ir.Value, decay: Vector, centre: Vector | None = None) -> ir.Value:
-    """``centre + decay (code - centre)``; nothing where every decay is 1."""
+def decayed(
+    e: Emitter, code: ir.Value, decay: Vector, centre: Vector | None = None, share: ir.Value | None = None
+) -> ir.Value:
+    """``centre + (1 - share (1 - decay)) (code - centre)``; nothing where every decay is 1."""
     if not (decay != 1).any():
         return code
+    if share is not None:
+        away = code if centre is None or not centre.any() else e.op("Sub", code, e.const(centre[None]))
+        return e.op("Sub", code, e.op("Mul", share, e.op("Mul", away, e.const((1 - decay)[None]))))
     moved = e.op("Mul", code, e.const(decay[None]))
     if centre is None or not centre.any():
         return moved
     return e.op("Add", moved, e.const(((1 - decay) * centre).astype(np.float32)[None]))
+
+
+def read_pace(path: Path, code_dim: int) -> Vector | None:
+    """What Adam's step along a component of the code is multiplied by: ``pace`` of a ``NAME.codes.npz``, if it has one.
+
+    Returns:
+        (code_dim,) float32, or None for 1 everywhere.
+
+    Raises:
+        InputError: of another length, or not positive and finite.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        pace = np.asarray(file["pace"], np.float32) if "pace" in file.files else None
+    if pace is not None and (pace.shape != (code_dim,) or not (np.isfinite(pace) & (pace > 0)).all()):
+        raise InputError(f"{path}: pace must hold {code_dim} positive numbers, one per component of the code")
+    return pace
 
 
 def filled(prior: CodePrior, decay: float) -> Vector:

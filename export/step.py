@@ -113,7 +113,9 @@ def compile_step(
     e = Emitter(graph, prefix="select")
     activation = _select(e, tensors[target], unit, None if cone else position)
     gradient, checkpoints = _differentiate(e, [activation, tensors[target], image, state["code"]])
-    updated = add_update(Emitter(graph, prefix="update"), state, activation, gradient, ascent, prior, view.steady())
+    updated = add_update(
+        Emitter(graph, prefix="update"), state, activation, gradient, ascent, prior, view.steady(), generator.pace
+    )
     outputs = {f"{f.name}.next": updated[f.name] for f in fields}
     outputs |= {"activation": activation, "gradient": updated["gradient"]}
     step = finish(model, outputs, checkpoints)

@@ -24,7 +24,9 @@ class Ascent:
     """The optimiser and its schedule; the learning rate falls linearly from ``lr`` to ``lr_end``.
 
     Attributes:
-        kind: ``normalized``: ``h += lr g / mean|g|`` as published; ``adam``: Adam on ``g / mean|g|``.
+        kind: ``normalized``: ``h += lr g / mean|g|``, the prior's pull the same in every step, as published;
+            ``adam``: Adam on ``g / mean|g|``, each component at the generator's pace, and the pull falls with the
+            rate, as AdamW's does (Loshchilov and Hutter 2019): else it wins once the steps are small.
         steps: length of the schedule.
         lr: first learning rate, in units of the code.
         lr_end: last learning rate.
@@ -37,11 +39,11 @@ class Ascent:
     """
 
     kind: Literal["adam", "normalized"] = "adam"
-    steps: int = 100
-    lr: float = 0.12
+    steps: int = 60
+    lr: float = 0.35
     lr_end: float = 0.0
-    beta1: float = 0.9
-    beta2: float = 0.99
+    beta1: float = 0.5
+    beta2: float = 0.9
     jitter_px: int = 0
     zoom: float = 0.0
     rotate_deg: float = 0.0
@@ -72,6 +74,7 @@ def add_update(
     ascent: Ascent,
     prior: CodePrior,
     recorded: np.ndarray,
+    pace: np.ndarray | None = None,
 ) -> dict[str, ir.Value]:
     """Emit one step.
 
@@ -83,6 +86,7 @@ def add_update(
         ascent: the schedule.
         prior: keeps the code plausible after the step; see :mod:`export.priors`.
         recorded: (steps,) bool, whether a step's activation may become the best so far (not under jitter).
+        pace: (code_dim,) what Adam's step along a component is multiplied by; None for 1.
 
     Returns:
         field name -> next value; and ``gradient``: (batch,) mean absolute gradient.
@@ -106,11 +110,13 @@ def add_update(
         root = _column(e, (1 / (1 - ascent.beta2**ages)).astype(np.float32), age)
         spread = e.op("Add", e.op("Sqrt", e.op("Mul", v, root)), e.const(np.asarray(1e-8, np.float32)))
         move = e.op("Div", e.op("Mul", m, factor), spread)
+        if pace is not None and (pace != 1).any():
+            move = e.op("Mul", move, e.const(pace.astype(np.float32)[None]))
+        share = _column(e, rates / np.float32(max(ascent.lr, ascent.lr_end)), age)
+        moved = prior.emit(e, e.op("Add", code, move), share)
         updated |= {"moment1": m, "moment2": v}
     else:
-        move = e.op("Mul", direction, _column(e, rates, age))
-    moved = e.op("Add", code, move)
-    moved = prior.emit(e, moved)
+        moved = prior.emit(e, e.op("Add", code, e.op("Mul", direction, _column(e, rates, age))))
 
     may = e.op("Gather", e.const(np.asarray(recorded, np.bool_)), age, axis=0)
     better = e.op("And", may, e.op("Greater", activation, state["best_activation"]))

@@ -19,7 +19,7 @@ from export.errors import ModelError
 from export.generators.architecture import GeneratorConfig, HybridGenerator
 from export.generators.encoder import EncoderLayers
 from export.generators.sources import check_parity
-from export.generators.statistics import CodeStatistics, code_prior
+from export.generators.statistics import CodeStatistics, code_pace, code_prior
 from export.generators.train import layers_of, shape_of
 from export.network import Network, resolve_network
 from export.output_range import check_output
@@ -71,7 +71,7 @@ def publish(
     model.metadata_props[CARD_KEY] = json.dumps(card)
     part = out.with_suffix(".part")
     ir.save(model, part)
-    prior.save(out.with_suffix(".codes.npz"))
+    prior.save(out.with_suffix(".codes.npz"), code_pace(shape))
     arrays: dict[str, Any] = {k: v.numpy() for k, v in vars(statistics).items() if isinstance(v, torch.Tensor)}
     np.savez(out.with_suffix(".encoder.npz"), **arrays)
     part.replace(out)

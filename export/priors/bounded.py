@@ -34,13 +34,13 @@ class BoundedPrior(CodePrior):
     def constrain(self, code: Vector) -> Vector:
         return np.clip(code, self.low, self.high).astype(np.float32)
 
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
+    def emit(self, e: Emitter, code: ir.Value, share: ir.Value | None = None) -> ir.Value:
         """Bounds that are infinite everywhere emit nothing."""
         if np.isfinite(self.low).any():
             code = e.op("Max", code, e.const(self.low[None]))
         if np.isfinite(self.high).any():
             code = e.op("Min", code, e.const(self.high[None]))
-        return decayed(e, code, self.decay, self.centre)
+        return decayed(e, code, self.decay, self.centre, share)
 
     def with_decay(self, decay: float) -> Self:
         return replace(self, decay=filled(self, decay))

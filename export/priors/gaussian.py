@@ -31,8 +31,8 @@ class GaussianPrior(CodePrior):
     def constrain(self, code: Vector) -> Vector:
         return code.astype(np.float32)
 
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
-        return decayed(e, code, self.decay, self.mean)
+    def emit(self, e: Emitter, code: ir.Value, share: ir.Value | None = None) -> ir.Value:
+        return decayed(e, code, self.decay, self.mean, share)
 
     def with_decay(self, decay: float) -> Self:
         return replace(self, decay=filled(self, decay))

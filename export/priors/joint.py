@@ -38,8 +38,8 @@ class JointPrior(CodePrior):
     def constrain(self, code: Vector) -> Vector:
         return np.concatenate([part.constrain(code[..., a:b]) for part, a, b in self._spans()], axis=-1)
 
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
-        kept = [part.emit(e, e.slice(code, 1, a, b)) for part, a, b in self._spans()]
+    def emit(self, e: Emitter, code: ir.Value, share: ir.Value | None = None) -> ir.Value:
+        kept = [part.emit(e, e.slice(code, 1, a, b), share) for part, a, b in self._spans()]
         return kept[0] if len(kept) == 1 else e.op("Concat", *kept, axis=1)
 
     def with_decay(self, decay: float) -> Self:

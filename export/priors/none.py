@@ -23,7 +23,7 @@ class NoPrior(CodePrior):
     def constrain(self, code: Vector) -> Vector:
         return code.astype(np.float32)
 
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
+    def emit(self, e: Emitter, code: ir.Value, share: ir.Value | None = None) -> ir.Value:
         return code
 
     def with_decay(self, decay: float) -> NoReturn:

@@ -35,7 +35,7 @@ class SpherePrior(CodePrior):
         length = np.sqrt(np.square(u, dtype=np.float64).sum(axis=-1, keepdims=True))
         return np.asarray(self.mean + self.std * u * (self.radius / np.maximum(length, TINY)), np.float32)
 
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
+    def emit(self, e: Emitter, code: ir.Value, share: ir.Value | None = None) -> ir.Value:
         _, width = shape_of(code)
         plain = not self.mean.any() and bool((self.std == 1).all())
         u = code

@@ -27,7 +27,7 @@ class TotalVariationPrior(CodePrior):
     Mahendran and Vedaldi 2015). Differences are forward ones, 0 across the border.
 
     Attributes:
-        weight: (code_dim,) length of the step.
+        weight: (code_dim,) length of the smoothing step.
         decay: (code_dim,) what the distance to the mean is multiplied by after every step, 1 for none.
     """
 
@@ -49,7 +49,7 @@ class TotalVariationPrior(CodePrior):
     def constrain(self, code: Vector) -> Vector:
         return code.astype(np.float32)
 
-    def emit(self, e: Emitter, code: ir.Value) -> ir.Value:
+    def emit(self, e: Emitter, code: ir.Value, share: ir.Value | None = None) -> ir.Value:
         batch, length = shape_of(code)
         side = isqrt(length // 3)
         image = e.reshape(code, (batch, 3, side, side))
@@ -58,8 +58,9 @@ class TotalVariationPrior(CodePrior):
         norm = e.op("Sqrt", e.op("Add", square, e.const(EPSILON**2, like=square)))
         parts = [self._divergence(e, e.op("Div", d, norm), axis, side) for axis, d in zip((2, 3), across, strict=True)]
         step = e.reshape(e.op("Add", *parts), (batch, length))
-        moved = e.op("Add", code, e.op("Mul", step, e.const(self.weight[None])))
-        return decayed(e, moved, self.decay, self.mean)
+        smoothing = e.op("Mul", step, e.const(self.weight[None]))
+        moved = e.op("Add", code, smoothing if share is None else e.op("Mul", smoothing, share))
+        return decayed(e, moved, self.decay, self.mean, share)
 
     @staticmethod
     def _difference(e: Emitter, image: ir.Value, axis: int, side: int) -> ir.Value:

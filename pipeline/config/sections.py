@@ -112,11 +112,11 @@ class AscentSection(_Section):
     """The optimiser and its schedule, see :class:`export.update.Ascent`; ``start_scale`` spreads the start codes."""
 
     kind: Literal["adam", "normalized"] = "adam"
-    steps: int = Field(default=100, ge=1)
-    lr: float = Field(default=0.12, gt=0)
+    steps: int = Field(default=60, ge=1)
+    lr: float = Field(default=0.35, gt=0)
     lr_end: float = Field(default=0.0, ge=0)
-    beta1: float = Field(default=0.9, ge=0, lt=1)
-    beta2: float = Field(default=0.99, ge=0, lt=1)
+    beta1: float = Field(default=0.5, ge=0, lt=1)
+    beta2: float = Field(default=0.9, ge=0, lt=1)
     jitter_px: int = Field(default=0, ge=0)
     zoom: float = Field(default=0.0, ge=0, le=0.5)
     rotate_deg: float = Field(default=0.0, ge=0, le=45)

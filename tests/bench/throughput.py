@@ -165,19 +165,19 @@ def steps_at_equal_activation(workload: str, layer: str) -> dict[str, Any]:
 
     No clock is read: the machine may be busy.
     """
-    rates = {rate: mean_best(workload, layer, Ascent("normalized", 200, rate, 1e-10)) for rate in (0.1, 0.3, 1.0)}
+    rates = {rate: mean_best(workload, layer, Ascent("normalized", 200, rate, 1e-10)) for rate in (0.1, 0.3, 0.6, 1.0)}
     rate, height = max(rates.items(), key=lambda item: item[1])
     ours = {0: -math.inf}
     while len(untried := [n for n in SCHEDULES if _decides(n, ours, height)]):
         steps = untried[len(untried) // 2]
-        ours[steps] = mean_best(workload, layer, Ascent("adam", steps, 0.4, 0.0, 0.5, 0.9))
+        ours[steps] = mean_best(workload, layer, Ascent("adam", steps))
     reached = [steps for steps, found in ours.items() if found >= height]
     steps = min(reached, default=max(ours))
     found = ours[steps]
     return {"published": height, "rate": rate, "steps": steps, "ours": found, "reached": bool(reached)}
 
 
-SCHEDULES = tuple(range(60, 201, 20))
+SCHEDULES = tuple(range(30, 201, 10))
 """Lengths of ours that are tried."""
 
 

@@ -36,12 +36,16 @@ def measured() -> CodePrior:
 
 @dataclass(frozen=True)
 class Case:
-    """A declaration, and in float64: the nearest plausible code, and what a step leaves of a code."""
+    """A declaration, and in float64: the nearest plausible code, and what a step leaves of a code.
+
+    ``halfway`` is what a step leaves in which the prior pulls half as much.
+    """
 
     kind: str
     declared: Any
     constrain: Callable[[Array], Array]
     step: Callable[[Array], Array]
+    halfway: Callable[[Array], Array]
     changes: tuple[Any, ...]
 
 
@@ -71,17 +75,18 @@ def _smoothed(h: Array, weight: float, decay: float) -> Array:
     return MEAN + decay * (moved.reshape(h.shape) - MEAN)
 
 
-def _joint(h: Array) -> Array:
-    return np.concatenate([_clip(h, 1.5)[:, :8], MEAN[8:] + 0.9 * (h[:, 8:] - MEAN[8:])], axis=1)
+def _joint(h: Array, decay: float) -> Array:
+    return np.concatenate([_clip(h, 1.5)[:, :8], MEAN[8:] + decay * (h[:, 8:] - MEAN[8:])], axis=1)
 
 
 CASES = [
-    Case("none", "none", lambda h: h, lambda h: h, ({"kind": "none", "mean": 0.0},)),
+    Case("none", "none", lambda h: h, lambda h: h, lambda h: h, ({"kind": "none", "mean": 0.0},)),
     Case(
         "box",
         {"kind": "box", "low": -0.5, "high": 1.25, "decay": 0.9},
         lambda h: np.clip(h, -0.5, 1.25),
         lambda h: 0.9 * np.clip(h, -0.5, 1.25),
+        lambda h: 0.95 * np.clip(h, -0.5, 1.25),
         ("box", {"kind": "box", "low": -0.5, "high": 1.25}, {"kind": "box", "low": -0.5, "decay": 0.9}),
     ),
     Case(
@@ -89,6 +94,7 @@ CASES = [
         {"kind": "gaussian", "decay": 0.8},
         lambda h: h,
         lambda h: MEAN + 0.8 * (h - MEAN),
+        lambda h: MEAN + 0.9 * (h - MEAN),
         ("gaussian", {"kind": "gaussian", "decay": 0.8, "std": 1}),
     ),
     Case(
@@ -96,11 +102,13 @@ CASES = [
         {"kind": "truncated-normal", "bound": 1.5, "decay": 0.9},
         lambda h: _clip(h, 1.5),
         lambda h: MEAN + 0.9 * (_clip(h, 1.5) - MEAN),
+        lambda h: MEAN + 0.95 * (_clip(h, 1.5) - MEAN),
         ("truncated-normal", {"kind": "truncated-normal", "bound": 1.5}),
     ),
     Case(
         "sphere",
         {"kind": "sphere", "radius": 3.0},
+        lambda h: _on_sphere(h, 3.0),
         lambda h: _on_sphere(h, 3.0),
         lambda h: _on_sphere(h, 3.0),
         ("sphere",),
@@ -110,13 +118,15 @@ CASES = [
         {"kind": "total-variation", "weight": 0.3, "decay": 0.9},
         lambda h: h,
         lambda h: _smoothed(h, 0.3, 0.9),
+        lambda h: _smoothed(h, 0.15, 0.95),
         ("total-variation", {"kind": "total-variation", "weight": 0.3}),
     ),
     Case(
         "joint",
         [{"kind": "truncated-normal", "bound": 1.5, "size": 8}, {"kind": "gaussian", "decay": 0.9, "size": 19}],
         lambda h: np.concatenate([_clip(h, 1.5)[:, :8], h[:, 8:]], axis=1),
-        _joint,
+        lambda h: _joint(h, 0.9),
+        lambda h: _joint(h, 0.95),
         ([{"kind": "truncated-normal", "bound": 1.5, "size": 8}, {"kind": "none", "size": 19}],),
     ),
 ]
@@ -130,12 +140,13 @@ def codes() -> Array:
     return (3 * np.random.default_rng(1).normal(size=(BATCH, DIM))).astype(np.float32)
 
 
-def emitted(prior: CodePrior) -> ir.Model:
+def emitted(prior: CodePrior, *, shared: bool = False) -> ir.Model:
     kind = ir.TensorType(ir.DataType.FLOAT)
     source = ir.Value(name="code", type=kind, shape=ir.Shape([BATCH, DIM]))
-    graph = ir.Graph([source], [], nodes=[], name="prior", opset_imports={"": 20})
+    share = ir.Value(name="share", type=kind, shape=ir.Shape([BATCH, 1]))
+    graph = ir.Graph([source, share] if shared else [source], [], nodes=[], name="prior", opset_imports={"": 20})
     e = Emitter(graph, "prior")
-    out = e.op("Identity", prior.emit(e, source))
+    out = e.op("Identity", prior.emit(e, source, share if shared else None))
     out.name = "out"
     graph.outputs.append(out)
     return ir.Model(graph, ir_version=10)
@@ -158,6 +169,15 @@ class TestPrior:
         (got,) = session.run(None, {"code": codes()})
         np.testing.assert_allclose(got, case.step(codes().astype(np.float64)), rtol=2e-6, atol=2e-6)
         assert not lint(model)
+
+    def test_every_slot_is_pulled_by_its_share(self, case: Case) -> None:
+        model = ir.to_proto(emitted(made(case.declared), shared=True)).SerializeToString()
+        session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+        share = np.float32([0, 0.5, 1, 0.5, 0])[:, None]
+        (got,) = session.run(None, {"code": codes(), "share": share})
+        exact = codes().astype(np.float64)
+        pulled = np.select([share == 0, share == 1], [case.constrain(exact), case.step(exact)], case.halfway(exact))
+        np.testing.assert_allclose(got, pulled, rtol=2e-6, atol=2e-6)
 
     def test_a_code_does_not_depend_on_its_slot(self, case: Case) -> None:
         model = ir.to_proto(emitted(made(case.declared))).SerializeToString()

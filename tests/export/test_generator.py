@@ -28,6 +28,23 @@ def test_shape_and_digest(pair: Pair, tmp_path: Path) -> None:
     assert load_generator(tmp_path / "gen.onnx").digest != pair.generator.digest
 
 
+def test_a_pace_is_read_and_is_part_of_the_digest(pair: Pair, tmp_path: Path) -> None:
+    path = copied(pair, tmp_path)
+    assert load_generator(path).pace is None
+    digests = set()
+    for pace in (None, np.full(SHAPE.code_dim, 2, np.float32), np.full(SHAPE.code_dim, 3, np.float32)):
+        prior(SHAPE.code_dim).save(tmp_path / "gen.codes.npz", pace)
+        generators = [load_generator(path), load_generator(path, Declared("gaussian"))]
+        for generator in generators:
+            np.testing.assert_array_equal(generator.pace, pace)
+        digests |= {generator.digest for generator in generators}
+    assert len(digests) == 6
+    for wrong in (np.zeros(SHAPE.code_dim), np.ones(3), np.full(SHAPE.code_dim, np.nan)):
+        prior(SHAPE.code_dim).save(tmp_path / "gen.codes.npz", wrong)
+        with pytest.raises(InputError, match=f"pace must hold {SHAPE.code_dim} positive numbers"):
+            load_generator(path)
+
+
 def test_statistics_of_another_length(pair: Pair, tmp_path: Path) -> None:
     path = copied(pair, tmp_path)
     prior(5).save(tmp_path / "gen.codes.npz")

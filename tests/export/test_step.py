@@ -70,9 +70,10 @@ def test_activation_and_gradient_agree_with_autograd(pair: Pair, layer: str) -> 
     assert error < 2e-5, error  # the subtraction of the code costs a digit
 
 
-def test_adam_box_decay_and_best_so_far_follow_numpy(pair: Pair) -> None:
+@pytest.mark.parametrize("pace", [None, np.linspace(0.5, 2, SHAPE.code_dim, dtype=np.float32)], ids=["even", "paced"])
+def test_adam_box_decay_and_best_so_far_follow_numpy(pair: Pair, pace: np.ndarray | None) -> None:
     ascent = Ascent(kind="adam", steps=6, lr=0.4, lr_end=0.0, beta1=0.8, beta2=0.95)
-    boxed = replace(pair.generator, prior=prior(SHAPE.code_dim, bound=0.7, decay=0.9))
+    boxed = replace(pair.generator, prior=prior(SHAPE.code_dim, bound=0.7, decay=0.9), pace=pace)
     graph = compile_step(pair.network, boxed, "head", batch=BATCH, ascent=ascent)
     plain = compile_step(pair.network, pair.generator, "head", batch=BATCH, ascent=PLAIN)
     units, code = [2, 7, 7], codes(4)
@@ -84,12 +85,13 @@ def test_adam_box_decay_and_best_so_far_follow_numpy(pair: Pair) -> None:
         direction = (probe["code.next"] - code) / PLAIN.lr
         m, v = 0.8 * m + 0.2 * direction, 0.95 * v + 0.05 * direction**2
         lr = 0.4 * (1 - step / 5)
-        moved = code + lr * (m / (1 - 0.8 ** (step + 1))) / (np.sqrt(v / (1 - 0.95 ** (step + 1))) + 1e-8)
+        lrs = lr * (1 if pace is None else pace)
+        moved = code + lrs * (m / (1 - 0.8 ** (step + 1))) / (np.sqrt(v / (1 - 0.95 ** (step + 1))) + 1e-8)
         better = probe["activation"] > best
         best_code = np.where(better[:, None], code, best_code)
         best = np.where(better, probe["activation"], best)
         out = run(graph.step, feeds)
-        np.testing.assert_allclose(out["code.next"], np.clip(moved, -0.7, 0.7) * 0.9, atol=2e-3)
+        np.testing.assert_allclose(out["code.next"], np.clip(moved, -0.7, 0.7) * (1 - 0.1 * lr / 0.4), atol=2e-3)
         np.testing.assert_allclose(out["best_activation.next"], best, rtol=1e-4, atol=1e-5)
         np.testing.assert_allclose(out["best_code.next"], best_code, atol=1e-6)
         assert out["step.next"].tolist() == [step + 1] * BATCH
@@ -131,6 +133,19 @@ def test_slots_of_different_ages_follow_their_own_schedule(pair: Pair) -> None:
     feeds = feeds_for(graph, one, [3, 3, 3]) | {"step": np.asarray([0, 5, 9], np.int64)}
     moved = np.abs(run(graph.step, feeds)["code.next"] - one).mean(axis=1)
     np.testing.assert_allclose(moved, PLAIN.learning_rates()[[0, 5, 9]], rtol=1e-4)
+
+
+def test_the_published_ascent_pulls_alike_at_every_age_and_knows_no_pace(pair: Pair) -> None:
+    decayed = replace(pair.generator, prior=prior(SHAPE.code_dim, decay=0.9))
+    graph = compile_step(pair.network, decayed, "head", batch=BATCH, ascent=PLAIN)
+    paced = compile_step(
+        pair.network, replace(decayed, pace=np.full(SHAPE.code_dim, 3, np.float32)), "head", batch=BATCH, ascent=PLAIN
+    )
+    free = compile_step(pair.network, pair.generator, "head", batch=BATCH, ascent=PLAIN)
+    feeds = feeds_for(graph, codes(), [3, 3, 3]) | {"step": np.asarray([0, 5, 9], np.int64)}
+    pulled = run(graph.step, feeds)["code.next"]
+    np.testing.assert_allclose(pulled, 0.9 * run(free.step, feeds)["code.next"], rtol=1e-5)
+    np.testing.assert_array_equal(pulled, run(paced.step, feeds)["code.next"])
 
 
 def test_pre_activation_moves_a_dead_unit(pair: Pair) -> None:
