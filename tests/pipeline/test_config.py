@@ -31,7 +31,7 @@ def write(folder: Path, text: str) -> str:
 
 def test_a_configuration_is_read_with_its_defaults(tmp_path: Path) -> None:
     config = load_config(write(tmp_path, GOOD))
-    assert (config.name, config.run.runtime, config.ascent.steps) == ("tiny", "auto", 100)
+    assert (config.name, config.run.runtime, config.ascent.steps) == ("tiny", "auto", 60)
     assert [(layer.name, layer.selection, layer.seeds) for layer in config.layers] == [
         ("fc", (0, 2), 3),
         ("conv", "all", 1),
@@ -56,7 +56,7 @@ FAULTS = [
     ("[ascent]\nlr = -1", ["ascent.lr: -1 is wrong; expected greater than 0"]),
     ('[ascent]\nkind = "sgd"', ["ascent.kind: 'sgd' is wrong; expected 'adam' or 'normalized'"]),
     ('[run]\nprecision = "int8"', ["run.precision: 'int8' is wrong; expected 'fp32', 'bf16' or 'fp16'"]),
-    ("[run]\npoll_every = 7", ["run.poll_every: 7 must divide ascent.steps, 100; change one of them"]),
+    ("[run]\npoll_every = 7", ["run.poll_every: 7 must divide ascent.steps, 60; change one of them"]),
     ('[[layers]]\nname = "a"\nunits = "1-3"', ["layers[2].units: '1-3' is wrong; expected \"all\", a range"]),
     ('[[layers]]\nname = "a"\nunits = []', ["layers[2].units: [] is wrong"]),
     ('[[layers]]\nname = "a"\nunits = [1, "b"]', ["layers[2].units: [1, 'b'] is wrong"]),
