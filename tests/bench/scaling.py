@@ -3,8 +3,8 @@
     python -m tests.bench.scaling [--jobs 96 --jobs 960 --jobs 9600]
 
 Builds atlases of one early layer of the demo network, of more and more seeds, with a handful of steps, so that all that
-comes with a job (start codes, polls, decoding, PNGs, shards) weighs far more than in an atlas of 100 steps. The time
-beside the engine is that in which no step runs and no image is decoded; it is also given as a share of an atlas of 100
+comes with a job (start codes, polls, decoding, PNGs, shards) weighs far more than in an atlas of 60 steps. The time
+beside the engine is that in which no step runs and no image is decoded; it is also given as a share of an atlas of 60
 steps. The site is left out: ``make bench-site`` measures it.
 """
 
@@ -29,7 +29,7 @@ from pipeline.workspace import open_workspace
 
 LAYER, NUM_UNITS = "_blocks.1", 24
 STEPS = 5
-ATLAS_STEPS = 100
+ATLAS_STEPS = 60
 
 
 @dataclass
@@ -122,7 +122,7 @@ def main(sizes: tuple[int, ...]) -> None:
     """Measure and print; the first, which tunes the engine and compares it with the reference, is not counted."""
     with tempfile.TemporaryDirectory() as folder:
         measure(NUM_UNITS, Path(folder) / "first")
-        click.echo("  jobs  first unit   ms a job: all  steps  decode  beside   beside, of an atlas of 100 steps")
+        click.echo("  jobs  first unit   ms a job: all  steps  decode  beside   beside, of an atlas of 60 steps")
         for size in sizes:
             found = measure(size, Path(folder) / str(size))
             jobs = found["jobs"]

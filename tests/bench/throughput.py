@@ -177,7 +177,7 @@ def steps_at_equal_activation(workload: str, layer: str) -> dict[str, Any]:
     return {"published": height, "rate": rate, "steps": steps, "ours": found, "reached": bool(reached)}
 
 
-SCHEDULES = tuple(range(30, 201, 10))
+SCHEDULES = tuple(range(30, 201, 5))
 """Lengths of ours that are tried."""
 
 
