@@ -14,6 +14,9 @@ LEFT, RIGHT, TOP, BOTTOM = 72, 16, 16, 46
 """Margins around the plotting area."""
 
 MAX_BINS = 40
+LETTER = 9.0
+"""Width of a letter of a mark's text, about, in a chart of half a screen's width."""
+
 EN_DASH, MINUS, TIMES = "\N{EN DASH}", "\N{MINUS SIGN}", "\N{MULTIPLICATION SIGN}"
 
 
@@ -106,16 +109,20 @@ class Histogram:
 
 
 def climb(curves: Sequence[tuple[str, int, Sequence[float]]]) -> LineChart | None:
-    """Activation over steps, of (name, steps, curve) each; points are evenly spaced and the last lies at ``steps``."""
+    """Activation over steps, of (name, steps, curve) each; points are evenly spaced and the last lies at ``steps``.
+
+    The first one, the unit's best, is told in words.
+    """
     series = [
         (name, [steps * (i + 1) / len(curve) for i in range(len(curve))], list(curve)) for name, steps, curve in curves
     ]
     chart = line_chart(series, "steps", "activation", x_from_zero=True)
     if chart is None:
         return None
-    points = [(x, y) for _, xs, ys in series for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
-    ends = points[0], next(p for p in reversed(points) if p[0] == max(x for x, _ in points))
-    told = f"Activation over steps: {number(ends[0][1])} to {number(ends[1][1])} in {ends[1][0]:.0f} steps."
+    name, xs, ys = next(line for line in series if any(map(math.isfinite, line[2])))
+    points = [(x, y) for x, y in zip(xs, ys, strict=True) if math.isfinite(y)]
+    first, last = points[0], points[-1]
+    told = f"Activation over steps, {name}: {number(first[1])} to {number(last[1])} in {last[0]:.0f} steps."
     return replace(chart, summary=told)
 
 
@@ -209,7 +216,17 @@ def histogram_of_counts(
     made = _bars(edges, list(counts), ends, x_title, y_title, told.strip())
     for value, text in marks:
         made = made.marked(value, f"{text} {number(value)}")
-    return made
+    return replace(made, marks=tuple(_apart(mark, made.marks) for mark in made.marks))
+
+
+def _apart(mark: MarkAt, marks: Sequence[MarkAt]) -> MarkAt:
+    """The outermost of several marks, its text outside of them where there is room."""
+    room = LETTER * len(mark.text)
+    if len(marks) > 1 and mark.x == max(other.x for other in marks) and mark.x + room < WIDTH - RIGHT:
+        return replace(mark, anchor="start")
+    if len(marks) > 1 and mark.x == min(other.x for other in marks) and mark.x - room > LEFT:
+        return replace(mark, anchor="end")
+    return mark
 
 
 def _bars(

@@ -50,8 +50,16 @@ class LayerNumbers:
             own.append(CHANGE)
         return (*own, *(column for study, _ in self.studies for column in named_columns(study)))
 
-    def values(self, unit: Unit) -> dict[str, Value]:
+    def values(self, unit: Unit) -> Mapping[str, Value]:
         """One value per column; None where there is none."""
+        return self._values[unit.unit]
+
+    @cached_property
+    def _values(self) -> dict[int, dict[str, Value]]:
+        """Of every unit: pages, data and the table all ask."""
+        return {unit.unit: self._values_of(unit) for unit in self.gallery.units}
+
+    def _values_of(self, unit: Unit) -> dict[str, Value]:
         alive = [result.activation for result in unit.results if result.status == "done"]
         found: dict[str, Value] = {
             ACTIVATION.key: unit.best.activation if unit.best else None,

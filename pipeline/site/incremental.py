@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from pipeline.recipe import short_digest
-from pipeline.site.pages import LayerPage
+from pipeline.site.pages.shared import LayerPage
 from pipeline.site.panels import Units
 
 HERE = Path(__file__).parent

@@ -10,9 +10,11 @@ from markupsafe import Markup
 from PIL import Image
 
 from export.errors import AtlasError
-from pipeline.site import charts, data, pages
+from pipeline.site import charts, data
 from pipeline.site.gallery import Unit
-from pipeline.site.pages import LayerPage
+from pipeline.site.pages.layer import layer as layer_context
+from pipeline.site.pages.shared import LayerPage
+from pipeline.site.pages.unit import unit as unit_context
 from pipeline.site.paths import film_name, image_name
 from pipeline.site.pictures import decode, gallery_picture, shows_crop, to_webp
 from pipeline.site.render import Render
@@ -63,14 +65,14 @@ def _write_pages(page: LayerPage, folder: Path, render: Render) -> None:
     gallery, numbers = page.gallery, page.numbers
     write_new(folder / "layer.json", data.to_json(data.layer_facts(numbers)))
     write_new(folder / "data.js", data.layer_script(numbers))
-    write_new(folder / "index.html", render("layer.html", pages.layer(page)))
+    write_new(folder / "index.html", render("layer.html", layer_context(page)))
     histograms: dict[bool, tuple[charts.Histogram | None, Markup]] = {}
     for index, unit in enumerate(gallery.units):
         if unit.pre_activation not in histograms:
             histogram = charts.histogram(gallery.compared(unit))
             ground = render("_histogram.html", {"histogram": histogram}).decode() if histogram else ""
             histograms[unit.pre_activation] = histogram, Markup(ground)
-        context = pages.unit(page, index, *histograms[unit.pre_activation])
+        context = unit_context(page, index, *histograms[unit.pre_activation])
         write_new(folder / f"{unit.unit}.html", render("unit.html", context))
         write_new(folder / f"{unit.unit}.json", data.to_json(data.unit_facts(numbers, unit)))
 

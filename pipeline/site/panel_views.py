@@ -11,9 +11,12 @@ from urllib.parse import quote
 from pipeline.site import charts
 from pipeline.site.columns import UnitStudies, written
 from pipeline.site.gallery import Gallery, Unit
-from pipeline.site.panels import Block, Histogram, Lines, Picture, Pictures, StudyResult, Units
+from pipeline.site.panels import Block, Histogram, Lines, Picture, Pictures, StudyResult, Table, Units
 from pipeline.site.paths import image_name, layer_folder
 from pipeline.site.pictures import shows_crop
+
+WIDE = 5
+"""Columns beyond which a table takes the whole width of the Findings page."""
 
 
 @dataclass(frozen=True)
@@ -45,17 +48,18 @@ class Known:
         gallery = self._galleries.get(layer)
         return (gallery.layer.title or gallery.layer.name) if gallery else ""
 
-    def tile(self, layer: str, number: int, root: str, caption: str = "") -> LinkedUnit:
-        """A unit that the atlas has."""
+    def tile(self, layer: str, number: int, root: str, caption: str = "", on: str = "") -> LinkedUnit:
+        """A unit that the atlas has; on a page of the layer ``on`` the name of that layer goes without saying."""
         unit, folder = self._units[layer][number], root + layer_folder(layer)
         src = ""
         if unit.best:
             src = f"{folder}/{image_name(number, unit.best.seed, crop=shows_crop(unit.layer))}"
-        return LinkedUnit(f"{folder}/{number}.html", src, unit.short_label or str(number), self.title(layer), caption)
+        about = "" if layer == on else self.title(layer)
+        return LinkedUnit(f"{folder}/{number}.html", src, unit.short_label or str(number), about, caption)
 
 
-def panel_view(said: UnitStudies, known: Known, root: str) -> dict[str, Any]:
-    """A study's section on a unit's page: rows of columns, a small table of seeds, and blocks."""
+def panel_view(said: UnitStudies, known: Known, root: str, layer: str) -> dict[str, Any]:
+    """A study's section on the page of a unit of ``layer``: rows of columns, a small table of seeds, and blocks."""
     study, panel = said.study, said.panel
     seeds = sorted(panel.by_seed)
     whole = [column for column in study.columns if panel.values.get(column.key) is not None]
@@ -69,7 +73,7 @@ def panel_view(said: UnitStudies, known: Known, root: str) -> dict[str, Any]:
         "seed_rows": [
             (seed, [written(panel.by_seed[seed].get(column.key), column.form) for column in each]) for seed in seeds
         ],
-        "blocks": [block_view(block, study, known, root) for block in panel.blocks],
+        "blocks": [block_view(block, study, known, root, layer) for block in panel.blocks],
         "findings": f"{root}findings.html#{study.name}" if study.findings else "",
     }
 
@@ -81,14 +85,15 @@ def finding_views(study: StudyResult, known: Known) -> list[dict[str, Any]]:
             "heading": finding.heading,
             "text": finding.text,
             "figure": picture_view(finding.figure, study, "") if finding.figure else None,
+            "wide": any(isinstance(block, Table) and len(block.head) > WIDE for block in finding.blocks),
             "blocks": [block_view(block, study, known, "") for block in finding.blocks],
         }
         for finding in study.findings
     ]
 
 
-def block_view(block: Block, study: StudyResult, known: Known, root: str) -> Mapping[str, Any]:
-    """A block for the template ``_panels.html``."""
+def block_view(block: Block, study: StudyResult, known: Known, root: str, layer: str = "") -> Mapping[str, Any]:
+    """A block for the template ``_panels.html``, on a page of ``layer`` if given."""
     if isinstance(block, Histogram):
         marks = [(mark.value, mark.text) for mark in block.marks]
         chart = charts.histogram_of_counts(block.low, block.high, block.counts, block.x_title, block.y_title, marks)
@@ -105,7 +110,7 @@ def block_view(block: Block, study: StudyResult, known: Known, root: str) -> Map
         return {"kind": "pictures", "title": block.title, "pictures": pictures}
     if isinstance(block, Units):
         units = [
-            known.tile(link.layer, link.unit, root, link.caption)
+            known.tile(link.layer, link.unit, root, link.caption, layer)
             for link in block.units
             if known.has(link.layer, link.unit)
         ]

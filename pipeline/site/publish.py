@@ -14,13 +14,16 @@ from pathlib import Path
 import pyarrow as pa
 
 from export.errors import InputError
-from pipeline.site import data, pages, table
+from pipeline.site import data, table
 from pipeline.site.columns import layer_numbers
 from pipeline.site.gallery import Gallery, make_gallery
 from pipeline.site.incremental import MARKER, layer_version, link_or_copy, published_versions, take_over
 from pipeline.site.layers import write_layer, write_new
 from pipeline.site.model import Atlas
-from pipeline.site.pages import LayerPage
+from pipeline.site.pages.compare import compare
+from pipeline.site.pages.findings import findings
+from pipeline.site.pages.home import home
+from pipeline.site.pages.shared import LayerPage, Shell, neighbour
 from pipeline.site.panel_views import Known, study_folder
 from pipeline.site.panels import StudyResult
 from pipeline.site.paths import layer_folder
@@ -91,10 +94,10 @@ def write_site(atlas: Atlas, folder: Path, previous: Path | None = None) -> Site
         _copy_study(study, folder / study_folder(study.name), previous)
     write_new(folder / "search.js", data.to_script("NEURON_ATLAS_SEARCH", data.search_data(galleries)))
     write_new(folder / "run.js", data.to_script("NEURON_ATLAS_RUN", atlas.run))
-    write_new(folder / "index.html", render("home.html", pages.home(atlas, galleries, known)))
-    write_new(folder / "compare.html", render("compare.html", pages.compare(atlas)))
+    write_new(folder / "index.html", render("home.html", home(atlas, galleries, known)))
+    write_new(folder / "compare.html", render("compare.html", compare(atlas)))
     if any(study.findings for study in atlas.studies):
-        write_new(folder / "findings.html", render("findings.html", pages.findings(atlas, known)))
+        write_new(folder / "findings.html", render("findings.html", findings(atlas, known)))
     names = [gallery.layer.name for gallery in galleries]
     facts = data.atlas_facts(atlas, galleries, [version for version, _ in versions])
     write_new(folder / MARKER, data.to_json(facts))
@@ -117,13 +120,13 @@ def _write_layers(
     """Per layer its version and whether it was rendered; adds its rows of the table to ``rows``."""
     schema = table.units_schema(atlas.studies)
     published = published_versions(previous)
-    shell = pages.Shell.of(atlas)
+    shell = Shell.of(atlas)
     done = []
     with ThreadPoolExecutor(max(2, os.cpu_count() or 2), thread_name_prefix="pictures") as pool:
         for index, gallery in enumerate(galleries):
             numbers = layer_numbers(gallery, atlas.studies, atlas.changes)
             rows.append(table.layer_rows(numbers, schema))
-            around = pages.neighbour(galleries, index - 1), pages.neighbour(galleries, index + 1)
+            around = neighbour(galleries, index - 1), neighbour(galleries, index + 1)
             page = LayerPage(shell, numbers, *around, known)
             place, version = layer_folder(gallery.layer.name), layer_version(page)
             kept = bool(version) and published.get(place) == version and previous is not None

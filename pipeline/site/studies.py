@@ -16,6 +16,9 @@ import pyarrow.parquet as pq
 from export.errors import StoreError
 from pipeline.site.panels import Block, Column, Finding, Panel, StudyResult, Value, blocks_from_json, read_as
 
+ORDER = ("exemplars", "tuning", "similar", "recognisability", "memorisation", "diversity", "priors", "invariance")
+"""Studies that come first on the pages, what one looks for first; others follow by name."""
+
 KEYS = ("layer", "unit", "seed", "panel")
 """Columns of ``units.parquet`` that are not values."""
 
@@ -23,7 +26,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 
 
 def read_studies(folder: Path) -> tuple[StudyResult, ...]:
-    """Every study under ``folder``, by name; none where there is no such folder.
+    """Every study under ``folder``, in the order of :data:`ORDER`; none where there is no such folder.
 
     A folder without ``findings.json`` is a study that has not ended, and is skipped.
 
@@ -32,8 +35,9 @@ def read_studies(folder: Path) -> tuple[StudyResult, ...]:
     """
     if not folder.is_dir():
         return ()
-    found = sorted(path.parent for path in folder.glob("*/findings.json"))
-    return tuple(read_study(path) for path in found)
+    found = {path.parent.name: path.parent for path in folder.glob("*/findings.json")}
+    names = [name for name in ORDER if name in found] + sorted(found.keys() - set(ORDER))
+    return tuple(read_study(found[name]) for name in names)
 
 
 def read_study(folder: Path) -> StudyResult:

@@ -5,6 +5,7 @@
   const ROWS = 40;
   const part = document.getElementById("layers-part");
   const table = document.getElementById("figures");
+  const measured = document.getElementById("measured");
   const list = document.getElementById("lined");
   const lineup = document.getElementById("lineup");
   const more = document.getElementById("more");
@@ -19,10 +20,11 @@
     return known.length ? known[Math.floor(known.length / 2)] : null;
   };
 
-  // Every row: for each layer the index of the unit there, -1 where it has none.
+  // Every row: for each layer the index of the unit there, -1 where it has none. Units that all have come first.
   const byUnit = (layers) => {
     const places = layers.map(({ units }) => new Map(units.map((unit, index) => [unit, index])));
-    const every = [...new Set(layers.flatMap(({ units }) => units))].sort((a, b) => a - b);
+    const lacking = (unit) => places.filter((place) => !place.has(unit)).length;
+    const every = [...new Set(layers.flatMap(({ units }) => units))].sort((a, b) => lacking(a) - lacking(b) || a - b);
     return every.map((unit) => ({ name: layers.map(({ layer }) => layer.labels[unit]).find(Boolean)?.split(",")[0] || `unit ${unit}`, cells: places.map((place) => place.get(unit) ?? -1) }));
   };
   const byDifference = (layers) => {
@@ -47,7 +49,9 @@
   };
 
   // In rows of units the atlas or the layer tells the pictures apart, in rows of ranks the unit.
-  const cell = ({ folder, layer, atlas, units }, index, key, ranked, make, form) => {
+  const named = ({ layer, atlas }) => atlas.title || (shown.layers.some((other) => other.atlas.title) ? "this atlas" : layer.title);
+  const cell = (found, index, key, ranked, make, form) => {
+    const { folder, layer, units } = found;
     if (index < 0) return make("span", { class: "tile absent" }, make("span", { class: "f" }), make("b", {}, "\u2013"));
     const side = layer.columns_in_sprite;
     const place = index % (side * side);
@@ -59,7 +63,7 @@
     }
     const unit = units[index];
     const of = column(layer, key) || column(layer, "activation");
-    const name = ranked ? layer.labels[unit]?.split(",")[0] || `unit ${unit}` : atlas.title || layer.title;
+    const name = ranked ? layer.labels[unit]?.split(",")[0] || `unit ${unit}` : named(found);
     const link = make("a", { class: "tile", href: `${folder}/${unit}.html`, title: name }, frame, make("b", {}, name), make("i", {}, form(of.values[index], of.form)));
     return make("span", { class: `n${side}` }, link);
   };
@@ -78,6 +82,8 @@
     };
     const middle = ({ key: wanted, title, form: kind, description }) =>
       fact(`${title}, median`, ({ layer }) => form(median(column(layer, wanted)?.values || []), kind), description);
+    const known = Array.from(columns.values()).filter(({ key: wanted }) => layers.some(({ layer }) => column(layer, wanted)?.values.some((value) => value !== null)));
+    const ofStudies = known.filter(({ key: wanted }) => wanted.includes("."));
     table.replaceChildren(
       make("thead", {}, make("tr", {}, make("td"), ...layers.map(head), ...missing.map(head))),
       make(
@@ -85,9 +91,15 @@
         {},
         fact("units", ({ units }) => units.length.toLocaleString("en")),
         fact("dead", ({ layer }) => layer.best.filter((seed) => seed < 0).length.toLocaleString("en")),
-        ...Array.from(columns.values(), middle),
+        ...known.filter((one) => !ofStudies.includes(one)).map(middle),
       ),
     );
+    const names = layers.map(({ layer, atlas }) => make("th", { scope: "col" }, [layer.title, atlas.title].filter(Boolean).join(", ")));
+    measured.replaceChildren(
+      make("thead", {}, make("tr", {}, make("td"), ...names, ...missing.map(() => make("td")))),
+      make("tbody", {}, ...ofStudies.map(middle)),
+    );
+    document.getElementById("medians").hidden = ofStudies.length === 0;
     list.replaceChildren(
       ...rows.slice(0, limit).map(({ name, cells }) =>
         make("li", {}, make("p", {}, name), make("div", {}, ...cells.map((index, at) => cell(layers[at], index, key, ranked, make, form)))),

@@ -118,6 +118,7 @@
       const rest = seeds(unit).filter((seed) => seed !== unit.layer.best[unit.index]);
       return make("span", { class: "minis" }, ...rest.map((seed) => picture(unit, seed, 72)));
     };
+    const told = Array.from(columns.values()).filter(({ key }) => units.some(({ layer, index }) => (layer?.columns.find((other) => other.key === key)?.values[index] ?? null) !== null));
     const several = units.some((unit) => !unit.missing && seeds(unit).length > 1);
     table.replaceChildren(
       make("thead", {}, make("tr", {}, make("td"), ...units.map(head))),
@@ -127,7 +128,7 @@
         row("picture", units, best),
         ...(several ? [row("other seeds", units, others)] : []),
         row("layer", units, ({ folder, layer }) => make("a", { href: `${folder}/index.html` }, layer.title)),
-        ...Array.from(columns.values(), ({ key, title, description }) => row(title, units, value(key), description)),
+        ...told.map(({ key, title, description }) => row(title, units, value(key), description)),
       ),
     );
   };

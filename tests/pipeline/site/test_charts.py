@@ -60,6 +60,13 @@ def test_points_of_a_climb_are_evenly_spaced_and_end_at_the_last_step() -> None:
     assert chart.lines[1].end[0] == pytest.approx(charts.LEFT + width / 2, abs=0.06)
     heights = [float(y) for y in re.findall(r"L[\d.]+ ([\d.]+)", chart.lines[0].path)]
     assert heights == sorted(heights, reverse=True)
+    assert chart.summary == "Activation over steps, seed 0: 1 to 8 in 40 steps."
+
+
+def test_the_first_climb_that_has_numbers_is_told_in_words() -> None:
+    chart = charts.climb([("seed 2", 40, (math.nan, math.nan)), ("seed 5", 20, (math.nan, 3.0, 4.0))])
+    assert chart is not None
+    assert chart.summary.startswith("Activation over steps, seed 5: 3 to 4 in 20 steps")
 
 
 @pytest.mark.parametrize(
@@ -97,6 +104,20 @@ def test_counts_become_bars_and_the_axis_reaches_every_mark() -> None:
     (mark,) = chart.marks
     assert (mark.x, mark.anchor, mark.text) == (charts.WIDTH - charts.RIGHT, "end", "synthetic 16")
     assert chart.path.count("M") == 3
+
+
+@pytest.mark.parametrize(
+    ("values", "anchors"),
+    [((2.0, 2.5), ["end", "start"]), ((2.5, 2.0), ["start", "end"]), ((0.1, 3.9), ["start", "end"]), ((2.1,), ["end"])],
+)
+def test_texts_of_marks_stand_outside_of_them_where_there_is_room(
+    values: tuple[float, ...], anchors: list[str]
+) -> None:
+    chart = charts.histogram_of_counts(
+        0.0, 4.0, (1, 2), "activation", "images", [(value, "a mark") for value in values]
+    )
+    assert chart is not None
+    assert [mark.anchor for mark in chart.marks] == anchors
 
 
 @pytest.mark.parametrize("counts", [(), (0, 0)])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.site.panels import Panel
+from pipeline.site.panels import Panel, Table
 from pipeline.site.publish import publish, write_site
 from tests.pipeline.site.links import Page, check_links, check_reached
 from tests.pipeline.site.samples import EVIL, full_atlas, make_png, make_study, odd_atlas
@@ -47,6 +47,18 @@ def test_a_panel_shows_values_seeds_and_every_block(parsed: Mapping[str, Page]) 
     (part,) = [image for image in page.all("image") if "study" in str(image["href"])]
     assert (part["href"], part["width"]) == ("../../study/judge/sub/a%20b.png", "16")
     assert "8 0 8 8" in page.values("viewbox")
+
+
+def test_a_long_table_is_folded_on_a_unit_s_page_and_open_among_the_findings(tmp_path: Path) -> None:
+    table = Table("pointers", ("rank", "path"), tuple((str(rank), f"picture {rank}") for rank in range(9)))
+    study = make_study(tmp_path / "study")
+    panels = {"fc": {1: Panel(blocks=(table,)), 3: Panel(blocks=(replace(table, rows=table.rows[:8]),))}}
+    study = replace(study, panels=panels, findings=(replace(study.findings[0], blocks=(table,)),))
+    site = publish(odd_atlas(studies=(study,)), tmp_path / "site").parent
+    folded, short, findings = (Page(site / name) for name in ("layer/fc/1.html", "layer/fc/3.html", "findings.html"))
+    assert [len(page.all("details")) for page in (folded, short, findings)] == [1, 0, 0]
+    assert "pointers (9)" in folded.text
+    assert all("picture 7" in page.text for page in (folded, short, findings))
 
 
 def test_units_that_a_study_does_not_know_have_no_panel(parsed: Mapping[str, Page]) -> None:

@@ -53,6 +53,12 @@ def test_no_studies_no_results(tmp_path: Path) -> None:
     assert read_studies(tmp_path / "studies") == ()
 
 
+def test_studies_come_in_the_order_in_which_one_asks(tmp_path: Path) -> None:
+    for name in ("zeta", "alpha", "tuning", "exemplars"):
+        write_study(tmp_path / name)
+    assert [study.name for study in read_studies(tmp_path)] == ["exemplars", "tuning", "alpha", "zeta"]
+
+
 def test_a_study_is_read_by_layer_with_values_of_units_and_seeds(tmp_path: Path) -> None:
     rows: list[dict[str, Any]] = [
         {"layer": "a", "unit": 1, "seed": None, "score": 0.5, "word": "cat", "panel": blocks_to_json(EVERY_BLOCK)},
