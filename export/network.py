@@ -18,6 +18,8 @@ from export.passes.batch import set_batch
 from export.passes.shapes import static_shape
 
 LAYERS_KEY = "neuron_atlas.layers"
+NEGATIVE = "-"
+"""Before the name of a layer: the layer of its negatives."""
 SATURATING = ("Relu", "Clip", "HardSigmoid", "HardSwish", "ThresholdedRelu")
 """Operators behind which a unit's gradient can be exactly zero; before them it is not."""
 
@@ -31,16 +33,27 @@ class LayerInfo:
         tensor: name of the ONNX tensor.
         shape: (C, H, W) or (C,).
         pre_activation: name of the tensor before the saturating activation that made this one, None when there is none.
+        sign: -1 where the units are to be lowered: minus the tensor is maximised.
     """
 
     name: str
     tensor: str
     shape: tuple[int, ...]
     pre_activation: str | None
+    sign: int = 1
 
     @property
     def num_units(self) -> int:
         return self.shape[0]
+
+    @property
+    def negative(self) -> LayerInfo:
+        """The layer whose units are minus those of this one.
+
+        Of a layer behind a saturating activation, the tensor before it: the least that a ReLU gives is 0, and most
+        images give that.
+        """
+        return LayerInfo(NEGATIVE + self.name, self.pre_activation or self.tensor, self.shape, None, sign=-1)
 
 
 @dataclass(frozen=True)
@@ -89,7 +102,7 @@ class Network:
         return tuple(layers)
 
     def layer(self, name: str) -> LayerInfo:
-        """Look a layer up by the user's name.
+        """Look a layer up by the user's name; ``-NAME`` is the negative of ``NAME``.
 
         Raises:
             ModelError: there is none; the nearest names are suggested.
@@ -97,6 +110,9 @@ class Network:
         for layer in self.layers:
             if layer.name == name:
                 return layer
+        for layer in self.layers:
+            if NEGATIVE + layer.name == name:
+                return layer.negative
         known = [layer.name for layer in self.layers]
         raise ModelError(f"{self.card.title} has no layer {name!r}{suggestion(name, known)}")
 

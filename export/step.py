@@ -112,6 +112,8 @@ def compile_step(
 
     e = Emitter(graph, prefix="select")
     activation = _select(e, tensors[target], unit, None if cone else position)
+    if info.sign < 0:
+        activation = e.op("Neg", activation)
     gradient, checkpoints = _differentiate(e, [activation, tensors[target], image, state["code"]])
     updated = add_update(
         Emitter(graph, prefix="update"), state, activation, gradient, ascent, prior, view.steady(), generator.pace

@@ -111,11 +111,11 @@ def prepare(workspace: Workspace) -> Plan:
     """
     other_atlases(workspace.config, workspace.out)  # raises where one is not there
     plan = _settled_plan(workspace)
-    check_layers(workspace, [layer.info for layer in plan.layers if layer.num_todo])
+    check_layers(workspace, [layer.info for layer in plan.all_layers if layer.num_todo])
     for warning in check_room(workspace, predict(workspace, plan)):
         log.warning(warning)
     remove_leftovers(workspace.out)
-    for layer in plan.layers:
+    for layer in plan.all_layers:
         for seed in layer.seeds:
             workspace.store.clean(seed.recipe.key, seed.stored)
     return plan

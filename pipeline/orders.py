@@ -68,7 +68,7 @@ def write_order(workspace: Workspace, plan: Plan) -> str:
         StoreError, StoreUnavailableError: the store cannot be written.
     """
     store, todo = workspace.store, {shard.key for shard in plan.shards}
-    for layer in plan.layers:
+    for layer in plan.all_layers:
         for seed in layer.seeds:
             if seed.recipe.key in todo:
                 store.write_recipe(seed.recipe)

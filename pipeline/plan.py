@@ -93,18 +93,30 @@ class LayerPlan:
 
 @dataclass(frozen=True)
 class Plan:
-    """What there is to do: layers from early to late, shards in the order in which engines are reused."""
+    """What there is to do.
+
+    Attributes:
+        layers: from early to late.
+        shards: in the order in which engines are reused; of the negatives too.
+        negatives: of each layer, where negatives are asked for; apart, since they are no further seeds of its units.
+    """
 
     layers: tuple[LayerPlan, ...]
     shards: tuple[Shard, ...]
+    negatives: tuple[LayerPlan, ...] = ()
+
+    @property
+    def all_layers(self) -> tuple[LayerPlan, ...]:
+        """Everything that is made: the layers, then their negatives."""
+        return (*self.layers, *self.negatives)
 
     @property
     def num_jobs(self) -> int:
-        return sum(layer.num_jobs for layer in self.layers)
+        return sum(layer.num_jobs for layer in self.all_layers)
 
     @property
     def num_todo(self) -> int:
-        return sum(layer.num_todo for layer in self.layers)
+        return sum(layer.num_todo for layer in self.all_layers)
 
     @property
     def num_done(self) -> int:
@@ -118,7 +130,7 @@ class Plan:
                 "done": layer.num_jobs - layer.num_todo,
                 "todo": layer.num_todo,
             }
-            for layer in self.layers
+            for layer in self.all_layers
         }
         return {"jobs": self.num_jobs, "done": self.num_done, "todo": self.num_todo, "layers": layers}
 
@@ -139,11 +151,14 @@ def make_plan(workspace: Workspace, *, settled: bool = False, probe: bool = True
     if probe:
         workspace.store.check_writable()
     last = last_recipes(workspace.store, workspace.config.name) if workspace.config.start.from_last else {}
-    layers, shards = [], []
-    for section, info, units in selected:
+    layers, negatives, shards = list[LayerPlan](), list[LayerPlan](), list[Shard]()
+    wanted = [(section, info, units, section.seeds) for section, info, units in selected]
+    if workspace.config.ascent.negative:
+        wanted += [(section, info.negative, units, 1) for section, info, units in selected]
+    for section, info, units, num_seeds in wanted:
         seeds = []
         parts = split(units, workspace.config.run.shard_size)
-        for seed in range(section.seeds):
+        for seed in range(num_seeds):
             recipe = _started(workspace, workspace.recipe(info, seed), last.get((info.name, seed)), settled)
             key = recipe.key
             stored = workspace.store.shards(key)
@@ -154,8 +169,8 @@ def make_plan(workspace: Workspace, *, settled: bool = False, probe: bool = True
                 left = tuple(unit for unit in part if unit not in done)
                 if left:
                     shards.append(Shard(info.name, key, seed, left, recipe.start))
-        layers.append(LayerPlan(section, info, units, tuple(seeds)))
-    return Plan(tuple(layers), tuple(shards))
+        (layers if info.sign > 0 else negatives).append(LayerPlan(section, info, units, tuple(seeds)))
+    return Plan(tuple(layers), tuple(shards), tuple(negatives))
 
 
 def split(units: Sequence[int], size: int) -> list[tuple[int, ...]]:

@@ -65,7 +65,7 @@ def predict(workspace: Workspace, plan: Plan) -> Prediction:
     early or a unit sees a small part. Time on another device than the CPU is only known from the last run.
     """
     rates = last_rates(workspace.out, workspace.builder.name)
-    todo = [layer for layer in plan.layers if layer.num_todo]
+    todo = [layer for layer in plan.all_layers if layer.num_todo]
     graphs = (workspace.network.model(1).graph, workspace.generator.model(1).graph) if todo else None
     needs = {layer.info.name: _Need.of(*graphs, layer, workspace.batch) for layer in todo if graphs}
     unknown = [layer for layer in todo if layer.info.name not in rates]
@@ -159,7 +159,7 @@ def _size_of(value: ir.Value) -> int:
 
 def _stored_bytes(plan: Plan) -> float | None:
     """Of a job, on the average of what is stored."""
-    stored = [shard for layer in plan.layers for seed in layer.seeds for shard in seed.stored]
+    stored = [shard for layer in plan.all_layers for seed in layer.seeds for shard in seed.stored]
     num_jobs = sum(len(shard.units) for shard in stored)
     return sum(shard.num_bytes for shard in stored) / num_jobs if num_jobs else None
 

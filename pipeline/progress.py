@@ -128,7 +128,7 @@ class LineReporter:
         pass
 
     def start(self, plan: Plan) -> None:
-        self._tallies = {layer.info.name: Tally.of(layer) for layer in plan.layers}
+        self._tallies = {layer.info.name: Tally.of(layer) for layer in plan.all_layers}
         self._write(opening(plan))
 
     def begin_shard(self, shard: Shard) -> None:
@@ -197,7 +197,7 @@ class LiveReporter:
         self._console.print(opening(plan))
         if not plan.shards:
             return
-        for layer in plan.layers:
+        for layer in plan.all_layers:
             name, tally = layer.info.name, Tally.of(layer)
             self._tallies[name] = tally
             blank: dict[str, Any] = dict.fromkeys(("rate", "left", "mean", "dead"), "")

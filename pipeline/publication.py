@@ -27,7 +27,7 @@ from pipeline.registry import Version
 from pipeline.site.changes import Changes as SiteChanges
 from pipeline.site.changes import by_unit
 from pipeline.site.incremental import code_version
-from pipeline.site.model import Atlas, Drawn, Layer, Result
+from pipeline.site.model import Atlas, Drawn, Layer, Negatives, Result
 from pipeline.site.publish import write_site
 from pipeline.site.studies import read_studies
 from pipeline.store import Store, StoredShard
@@ -155,8 +155,8 @@ def _version(workspace: Workspace, plan: Plan, number: int, digest: str, run: di
         number=number,
         digest=digest,
         date=str(run["date"]),
-        recipes={layer.info.name: [seed.recipe.key for seed in layer.seeds] for layer in plan.layers},
-        starts=sorted({seed.recipe.start for layer in plan.layers for seed in layer.seeds if seed.recipe.start}),
+        recipes={layer.info.name: [seed.recipe.key for seed in layer.seeds] for layer in plan.all_layers},
+        starts=sorted({seed.recipe.start for layer in plan.all_layers for seed in layer.seeds if seed.recipe.start}),
         models=[workspace.network.digest, workspace.generator.digest],
         store=workspace.config.store.url or "",
     )
@@ -198,7 +198,7 @@ def collect(workspace: Workspace, plan: Plan) -> Results:
             for shard in seed.stored
             for unit, record in workspace.store.read_units([shard], layer.units).items()
         }
-        for layer in plan.layers
+        for layer in plan.all_layers
         for seed in layer.seeds
     }
 
@@ -209,12 +209,15 @@ def make_atlas(
     """The site's data; ``changes`` since the version before."""
     config, network, generator = workspace.config, workspace.network, workspace.generator
     network_card = network.card.model_dump(mode="json", exclude={"labels"})
+    negatives = {layer.info.name: layer for layer in plan.negatives}
     return Atlas(
         name=config.name,
         title=config.title or config.name,
         network={**network_card, "digest": network.digest},
         generator={**generator.card.model_dump(mode="json"), "digest": generator.digest},
-        layers=tuple(_layer(workspace, layer, results) for layer in plan.layers),
+        layers=tuple(
+            _layer(workspace, layer, negatives.get(layer.info.negative.name), results) for layer in plan.layers
+        ),
         run=run,
         studies=read_studies(workspace.out / "studies"),
         changes=changes,
@@ -234,7 +237,7 @@ def run_facts(workspace: Workspace, num_made: int, duration_s: float) -> dict[st
     }
 
 
-def _layer(workspace: Workspace, layer: LayerPlan, results: Results) -> Layer:
+def _layer(workspace: Workspace, layer: LayerPlan, negative: LayerPlan | None, results: Results) -> Layer:
     first = layer.seeds[0]
     facts = first.stored[0].facts
     labels = workspace.labels_of(layer.info) or ()
@@ -253,8 +256,23 @@ def _layer(workspace: Workspace, layer: LayerPlan, results: Results) -> Layer:
             _result(results[layer.info.name, seed.recipe.seed][unit]) for unit in layer.units for seed in layer.seeds
         ),
         pictures=StoredPictures(workspace.store, tuple(seed.stored for seed in layer.seeds)),
-        version=_digest_of([[seed.recipe.key, [shard.sha256 for shard in seed.stored]] for seed in layer.seeds]),
+        version=_digest_of(_shards(layer) + (_shards(negative) if negative else [])),
+        negatives=_negatives(workspace, layer, negative, results) if negative else None,
     )
+
+
+def _negatives(workspace: Workspace, layer: LayerPlan, negative: LayerPlan, results: Results) -> Negatives:
+    """What lowers each unit most; activations are the units' own again, not minus them."""
+    (seed,) = negative.seeds
+    made = (_result(results[negative.info.name, seed.recipe.seed][unit]) for unit in negative.units)
+    target = layer.info.pre_activation or layer.info.name
+    turned = (replace(r, activation=-r.activation, curve=-r.curve, target=target) for r in made)
+    return Negatives(tuple(turned), StoredPictures(workspace.store, (seed.stored,)))
+
+
+def _shards(layer: LayerPlan) -> list[list[Any]]:
+    """Recipes and digests of everything that is stored of a layer."""
+    return [[seed.recipe.key, [shard.sha256 for shard in seed.stored]] for seed in layer.seeds]
 
 
 def _result(record: Record) -> Result:
@@ -275,9 +293,9 @@ def _content_digest(workspace: Workspace, plan: Plan) -> str:
     layers = [
         {
             "section": [layer.info.name, layer.section.title, layer.units],
-            "shards": [[seed.recipe.key, [shard.sha256 for shard in seed.stored]] for seed in layer.seeds],
+            "shards": _shards(layer),
         }
-        for layer in plan.layers
+        for layer in plan.all_layers
     ]
     config, labels = workspace.config, workspace.labels
     cards = [workspace.network.card.model_dump(mode="json"), workspace.generator.card.model_dump(mode="json")]

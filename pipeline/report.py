@@ -80,7 +80,7 @@ class RunReport:
 
     def plan(self, plan: Plan) -> None:
         """Tell what was asked for."""
-        self.num_jobs = {layer.info.name: layer.num_jobs for layer in plan.layers}
+        self.num_jobs = {layer.info.name: layer.num_jobs for layer in plan.all_layers}
 
     def record(self, layer: str, result: JobResult) -> None:
         """Tell of a job that has ended."""

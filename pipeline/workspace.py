@@ -116,7 +116,7 @@ class Workspace:
             precision=run.precision,
             batch=self.batch,
             seed=seed,
-            film=self.film(seed),
+            film=self.film(seed) if layer.sign > 0 else None,
         )
 
     def film(self, seed: int) -> dict[str, Any] | None:

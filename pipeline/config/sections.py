@@ -109,7 +109,12 @@ class GeneratorSection(_Section):
 
 
 class AscentSection(_Section):
-    """The optimiser and its schedule, see :class:`export.update.Ascent`; ``start_scale`` spreads the start codes."""
+    """The optimiser and its schedule, see :class:`export.update.Ascent`.
+
+    Attributes:
+        start_scale: spreads the start codes.
+        negative: also synthesise, once per unit, what lowers it most; it changes no other result.
+    """
 
     kind: Literal["adam", "normalized"] = "adam"
     steps: int = Field(default=60, ge=1)
@@ -122,6 +127,7 @@ class AscentSection(_Section):
     rotate_deg: float = Field(default=0.0, ge=0, le=45)
     fit: Literal["resize", "crop"] = "resize"
     start_scale: float = Field(default=0.1, ge=0)
+    negative: bool = False
 
 
 STEPS_PER_FRAME = 20

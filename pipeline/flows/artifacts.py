@@ -123,7 +123,7 @@ def _leave_shards(key: str, name: str, shards: list[dict[str, Any]]) -> None:
 
 def _summary(name: str, plan: Plan, publication: Publication, facts: dict[str, Any]) -> str:
     lines = ["| layer | jobs | run now |", "| --- | ---: | ---: |"]
-    lines += [f"| `{layer.info.name}` | {layer.num_jobs} | {layer.num_todo} |" for layer in plan.layers]
+    lines += [f"| `{layer.info.name}` | {layer.num_jobs} | {layer.num_todo} |" for layer in plan.all_layers]
     state = "published" if publication.fresh else "up to date"
     jobs = facts["jobs"]
     since = f" Since the last version: {publication.changes.summary}." if publication.changes else ""

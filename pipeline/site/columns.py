@@ -15,6 +15,12 @@ from pipeline.site.panels import Column, Form, Panel, StudyResult, Value
 ACTIVATION = Column("activation", "activation", "The unit's best activation over its seeds.")
 STEPS = Column("steps", "steps", "Steps of ascent until it stopped, of the seed shown.", form="count")
 SPREAD = Column("spread", "spread of seeds", "Highest less lowest activation among the unit's live seeds.")
+LOWEST = Column(
+    "lowest",
+    "lowest activation",
+    "What the unit gives for the picture that lowers it most; before the layer's saturating activation, if it has one.",
+    sort="low",
+)
 CHANGE = Column("change", "changed since last night", "Relative change of the best activation.", form="percent")
 
 
@@ -46,6 +52,8 @@ class LayerNumbers:
         own = [ACTIVATION, STEPS]
         if any(len([r for r in unit.results if r.status == "done"]) > 1 for unit in self.gallery.units):
             own.append(SPREAD)
+        if any(unit.negative for unit in self.gallery.units):
+            own.append(LOWEST)
         if self.changes:
             own.append(CHANGE)
         return (*own, *(column for study, _ in self.studies for column in named_columns(study)))
@@ -65,6 +73,7 @@ class LayerNumbers:
             ACTIVATION.key: unit.best.activation if unit.best else None,
             STEPS.key: unit.best.steps if unit.best else None,
             SPREAD.key: max(alive) - min(alive) if len(alive) > 1 and not unit.mixed_targets else None,
+            LOWEST.key: unit.negative.activation if unit.negative else None,
             CHANGE.key: self.changes[unit.unit].amount if unit.unit in self.changes else None,
         }
         seed = unit.best.seed if unit.best else None

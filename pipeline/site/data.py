@@ -14,7 +14,7 @@ from typing import Any
 from pipeline.site.columns import LayerNumbers
 from pipeline.site.gallery import Gallery, Unit
 from pipeline.site.model import Atlas, Layer, Result
-from pipeline.site.paths import film_name, image_name, layer_folder
+from pipeline.site.paths import film_name, image_name, layer_folder, negative_name
 from pipeline.site.pictures import shows_crop
 from pipeline.site.sprites import grid_for
 
@@ -122,6 +122,7 @@ def unit_facts(numbers: LayerNumbers, unit: Unit) -> dict[str, Any]:
         "values": numbers.values(unit),
         "change": asdict(numbers.changes[unit.unit]) if unit.unit in numbers.changes else None,
         "results": [_result_facts(layer, result) for result in unit.results],
+        **({"negative": _negative_facts(layer, unit.negative)} if unit.negative else {}),
         "studies": {
             said.study.name: {"values": dict(said.panel.values), "by_seed": dict(said.panel.by_seed)}
             for said in numbers.of_unit(unit)
@@ -157,6 +158,17 @@ def _result_facts(layer: Layer, result: Result) -> dict[str, Any]:
         "image": image_name(result.unit, result.seed) if shown else None,
         "crop": image_name(result.unit, result.seed, crop=True) if shown and shows_crop(layer) else None,
         **({"film": film_name(result.unit, result.seed), "film_steps": list(steps)} if shown and steps else {}),
+    }
+
+
+def _negative_facts(layer: Layer, result: Result) -> dict[str, Any]:
+    return {
+        "activation": result.activation,
+        "steps": result.steps,
+        "target": result.target,
+        "curve": result.curve.tolist(),
+        "image": negative_name(result.unit),
+        "crop": negative_name(result.unit, crop=True) if shows_crop(layer) else None,
     }
 
 

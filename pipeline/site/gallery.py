@@ -25,12 +25,14 @@ class Unit:
         label: its name, empty when it has none.
         results: one per seed; live ones first, those of the layer itself before those of its pre-activation, then
             by activation, highest first.
+        negative: what lowers it most, if that was asked for and found.
     """
 
     layer: Layer
     unit: int
     label: str
     results: tuple[Result, ...]
+    negative: Result | None = None
 
     @property
     def best(self) -> Result | None:
@@ -132,10 +134,11 @@ def make_gallery(layer: Layer) -> Gallery:
     grouped: dict[int, list[Result]] = {}
     for result in layer.results:
         grouped.setdefault(result.unit, []).append(result)
+    lowered = {r.unit: r for r in layer.negatives.results if r.status == "done"} if layer.negatives else {}
     return Gallery(
         layer,
         tuple(
-            Unit(layer, unit, layer.labels.get(unit, ""), _ranked(layer, results))
+            Unit(layer, unit, layer.labels.get(unit, ""), _ranked(layer, results), lowered.get(unit))
             for unit, results in sorted(grouped.items())
         ),
     )

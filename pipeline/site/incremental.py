@@ -46,6 +46,7 @@ def layer_version(page: LayerPage) -> str:
         [layer.name, layer.title, layer.shape, layer.num_units, layer.position, asdict(layer.receptive_field)],
         [layer.image_px, layer.recipe_key, layer.recipe, sorted(layer.labels.items()), layer.version],
         [[unit.unit for unit in page.gallery.units], [result.seed for result in layer.results]],
+        [unit.unit for unit in page.gallery.units if unit.negative],
         [
             [study.name, study.title, study.summary, repr(study.columns), bool(study.findings)]
             for study, _ in numbers.studies

@@ -12,10 +12,11 @@ from PIL import Image
 from export.errors import AtlasError
 from pipeline.site import charts, data
 from pipeline.site.gallery import Unit
+from pipeline.site.model import Layer
 from pipeline.site.pages.layer import layer as layer_context
 from pipeline.site.pages.shared import LayerPage
 from pipeline.site.pages.unit import unit as unit_context
-from pipeline.site.paths import film_name, image_name
+from pipeline.site.paths import film_name, image_name, negative_name
 from pipeline.site.pictures import decode, gallery_picture, shows_crop, to_webp
 from pipeline.site.render import Render
 from pipeline.site.sprites import NUM_TASTE, Grid, grid_for, sprite, sprite_name, strip
@@ -102,7 +103,22 @@ def _write_pictures(page: LayerPage, units: Sequence[Unit], folder: Path) -> Thu
     if wanted:
         number, seed = min(wanted)
         raise AtlasError(f"the image of unit {number}, seed {seed} of layer {layer.name} is missing; build again")
+    _write_negatives(layer, [unit.unit for unit in units if unit.negative], folder)
     return thumbnails
+
+
+def _write_negatives(layer: Layer, units: Sequence[int], folder: Path) -> None:
+    """The pictures that lower some units most."""
+    wanted = set(units)
+    for drawn in layer.negatives.pictures.read(units) if layer.negatives and units else ():
+        if drawn.unit in wanted:
+            wanted.discard(drawn.unit)
+            image = decode(layer, drawn.unit, drawn.seed, drawn.image)
+            write_new(folder / negative_name(drawn.unit), to_webp(image))
+            if shows_crop(layer):
+                write_new(folder / negative_name(drawn.unit, crop=True), to_webp(gallery_picture(layer, image)))
+    if wanted:
+        raise AtlasError(f"the negative of unit {min(wanted)} of layer {layer.name} is missing; build again")
 
 
 def _write_sprites(

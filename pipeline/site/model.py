@@ -77,6 +77,20 @@ class Result:
 
 
 @dataclass(frozen=True)
+class Negatives:
+    """What lowers each unit of a layer most.
+
+    Attributes:
+        results: one per unit; ``activation`` is the unit's own, ``target`` the tensor that was lowered: the layer, or
+            the one before its saturating activation.
+        pictures: PNGs of the generator's whole image, one per live result.
+    """
+
+    results: tuple[Result, ...]
+    pictures: Pictures
+
+
+@dataclass(frozen=True)
 class Layer:
     """A layer of the network and the results of some or all of its units.
 
@@ -95,6 +109,7 @@ class Layer:
         pictures: PNGs of the generator's whole image, RGB, (image_px, image_px), one per live result.
         version: changes whenever a result or a picture does; a layer of the version that is published is not
             rendered again. Empty: always rendered.
+        negatives: where they were asked for.
     """
 
     name: str
@@ -110,6 +125,7 @@ class Layer:
     results: tuple[Result, ...]
     pictures: Pictures
     version: str = ""
+    negatives: Negatives | None = None
 
 
 @dataclass(frozen=True)

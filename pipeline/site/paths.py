@@ -41,6 +41,11 @@ def image_name(unit: int, seed: int, *, crop: bool = False) -> str:
     return f"img/{unit}-s{seed}{'-rf' if crop else ''}.webp"
 
 
+def negative_name(unit: int, *, crop: bool = False) -> str:
+    """The picture that lowers a unit most, relative to its layer's folder."""
+    return f"img/{unit}-low{'-rf' if crop else ''}.webp"
+
+
 def film_name(unit: int, seed: int) -> str:
     """A film, relative to its layer's folder."""
     return f"img/{unit}-s{seed}-film.webp"

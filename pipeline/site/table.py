@@ -25,9 +25,10 @@ OWN = [
     pa.field("steps", pa.int32()),
     pa.field("percentile_in_layer", pa.float64()),
     pa.field("spread", pa.float64()),
+    pa.field("lowest", pa.float64()),
     pa.field("change", pa.float64()),
 ]
-"""``shown``: the seed that stands for its unit; ``percentile_in_layer``, ``spread`` and ``change`` are the unit's."""
+"""``shown``: the seed that stands for its unit; from ``percentile_in_layer`` on the values are the unit's."""
 
 TYPES: dict[Form, pa.DataType] = {"text": pa.string(), "yesno": pa.bool_()}
 """Arrow types of studies' columns that are not numbers."""
@@ -63,6 +64,7 @@ def layer_rows(numbers: LayerNumbers, schema: pa.Schema) -> pa.Table:
                 "steps": result.steps,
                 "percentile_in_layer": standing.percentile if standing else None,
                 "spread": values.get("spread"),
+                "lowest": values.get("lowest"),
                 "change": values.get("change"),
             }
             for name in schema.names[len(OWN) :]:

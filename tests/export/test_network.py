@@ -9,7 +9,7 @@ import pytest
 from export.cards import CARD_KEY
 from export.errors import ModelError
 from export.models import read_model
-from export.network import load_network, resolve_network
+from export.network import LAYERS_KEY, load_network, resolve_network
 from tests.export.pairs import Pair
 
 
@@ -21,6 +21,23 @@ def test_layers_carry_module_paths_and_shapes(pair: Pair) -> None:
     assert shapes["head"] == (10,)
     assert pair.network.layer("stem").pre_activation == "stem.1"
     assert pair.network.layer("head").pre_activation is None
+
+
+def test_a_minus_names_the_negative_of_a_layer(pair: Pair) -> None:
+    stem, head = pair.network.layer("-stem"), pair.network.layer("-head")
+    assert (stem.name, stem.tensor, stem.pre_activation, stem.sign) == ("-stem", "stem.1", None, -1)
+    assert (head.tensor, head.shape, head.sign) == (pair.network.layer("head").tensor, (10,), -1)
+    assert pair.network.layer("head").sign == 1
+    with pytest.raises(ModelError, match="no layer '-hed'"):
+        pair.network.layer("-hed")
+
+
+def test_a_layer_that_really_begins_with_a_minus_comes_first(pair: Pair, tmp_path: Path) -> None:
+    proto = onnx.load(pair.network.path)
+    layers = next(entry for entry in proto.metadata_props if entry.key == LAYERS_KEY)
+    layers.value = json.dumps({**json.loads(layers.value), "-head": json.loads(layers.value)["pool"]})
+    onnx.save(proto, tmp_path / "odd.onnx")
+    assert load_network(tmp_path / "odd.onnx").layer("-head").sign == 1
 
 
 def test_unknown_layer(pair: Pair) -> None:

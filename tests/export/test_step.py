@@ -70,6 +70,28 @@ def test_activation_and_gradient_agree_with_autograd(pair: Pair, layer: str) -> 
     assert error < 2e-5, error  # the subtraction of the code costs a digit
 
 
+def test_a_negative_climbs_the_other_way(pair: Pair) -> None:
+    plain, negative = (
+        compile_step(pair.network, pair.generator, layer, batch=BATCH, ascent=PLAIN) for layer in ("head", "-head")
+    )
+    units, code = [1, 4, 5], codes()
+    up, down = (run(graph.step, feeds_for(graph, code, units)) for graph in (plain, negative))
+    np.testing.assert_array_equal(down["activation"], -up["activation"])
+    np.testing.assert_allclose(down["code.next"] - code, code - up["code.next"], atol=1e-6)
+    np.testing.assert_array_equal(down["best_activation.next"], -up["activation"])
+    assert negative.manifest.target == "-head"
+    assert negative.decode == plain.decode
+
+
+def test_a_negative_behind_a_relu_lowers_what_is_before_it(pair: Pair) -> None:
+    before, negative = (
+        compile_step(pair.network, pair.generator, layer, batch=BATCH, ascent=PLAIN) for layer in ("stem.1", "-stem")
+    )
+    out = [run(graph.step, feeds_for(graph, codes(), [0, 3, 5])) for graph in (before, negative)]
+    np.testing.assert_array_equal(out[1]["activation"], -out[0]["activation"])
+    assert (out[0]["activation"] < 0).any(), "behind the ReLU these would be 0"
+
+
 @pytest.mark.parametrize("pace", [None, np.linspace(0.5, 2, SHAPE.code_dim, dtype=np.float32)], ids=["even", "paced"])
 def test_adam_box_decay_and_best_so_far_follow_numpy(pair: Pair, pace: np.ndarray | None) -> None:
     ascent = Ascent(kind="adam", steps=6, lr=0.4, lr_end=0.0, beta1=0.8, beta2=0.95)

@@ -14,7 +14,7 @@ from pipeline.site.model import Result
 from pipeline.site.pages.shared import UP, LayerPage
 from pipeline.site.panel_views import panel_view
 from pipeline.site.panels import Column
-from pipeline.site.paths import film_name, image_name, layer_folder
+from pipeline.site.paths import film_name, image_name, layer_folder, negative_name
 from pipeline.site.pictures import crop_size, sees_everything, shows_crop, visible
 
 FILM_SIDE = 64
@@ -87,6 +87,8 @@ def unit(page: LayerPage, index: int, histogram: charts.Histogram | None, ground
         "shots": shots,
         "best": shots[0] if best else None,
         "others": shots[1:] if best else shots,
+        "negative": negative(this) if this.negative else None,
+        "negative_whole": negative_name(this.unit),
         "field": visible(page.layer),
         "outlined": not sees_everything(page.layer),
         "image_px": page.layer.image_px,
@@ -120,6 +122,15 @@ def shot(shown: Unit, result: Result) -> Shot:
         whole=_picture(shown, result, crop=False) if alive else None,
         crop=_picture(shown, result, crop=True) if alive and shows_crop(shown.layer) else None,
     )
+
+
+def negative(shown: Unit) -> Picture:
+    """What lowers a unit most; what it sees of that where galleries show it."""
+    crop, side = shows_crop(shown.layer), shown.layer.image_px
+    width, height = crop_size(shown.layer) if crop else (side, side)
+    part = "the part it sees of the picture" if crop else "the picture"
+    alt = f"{shown.title.capitalize()}: {part} that lowers it most"
+    return Picture(negative_name(shown.unit, crop=crop), width, height, alt)
 
 
 def film(shown: Unit, climb: charts.LineChart) -> Film | None:

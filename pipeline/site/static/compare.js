@@ -119,6 +119,12 @@
       return make("span", { class: "minis" }, ...rest.map((seed) => picture(unit, seed, 72)));
     };
     const told = Array.from(columns.values()).filter(({ key }) => units.some(({ layer, index }) => (layer?.columns.find((other) => other.key === key)?.values[index] ?? null) !== null));
+    const lowered = (unit) => (unit.layer.columns.find(({ key }) => key === "lowest")?.values[unit.index] ?? null) !== null;
+    const lowest = (unit) => {
+      const { folder, layer, unit: number } = unit;
+      const src = `${folder}/img/${number}-low${layer.crop ? "-rf" : ""}.webp`;
+      return lowered(unit) ? make("img", { src, width: 256, height: 256, alt: `What lowers unit ${number} of ${layer.title} most` }) : "\u2013";
+    };
     const several = units.some((unit) => !unit.missing && seeds(unit).length > 1);
     table.replaceChildren(
       make("thead", {}, make("tr", {}, make("td"), ...units.map(head))),
@@ -127,6 +133,7 @@
         {},
         row("picture", units, best),
         ...(several ? [row("other seeds", units, others)] : []),
+        ...(units.some((unit) => !unit.missing && lowered(unit)) ? [row("lowers it most", units, lowest)] : []),
         row("layer", units, ({ folder, layer }) => make("a", { href: `${folder}/index.html` }, layer.title)),
         ...told.map(({ key, title, description }) => row(title, units, value(key), description)),
       ),

@@ -13,7 +13,7 @@ from PIL import Image
 
 from export.manifest import Box
 from pipeline.site.changes import Changes, UnitChange
-from pipeline.site.model import Atlas, HeldPictures, Layer, Result
+from pipeline.site.model import Atlas, HeldPictures, Layer, Negatives, Result
 from pipeline.site.panels import (
     Column,
     Facts,
@@ -106,6 +106,12 @@ def make_layer(
     return Layer(**{**fields, **changes})
 
 
+def make_negatives(units: tuple[int, ...], target: str) -> Negatives:
+    """What lowers these units most."""
+    results = tuple(make_result(unit, activation=-2.0 - unit, target=target) for unit in units)
+    return Negatives(results, HeldPictures({(unit, 0): image_of(unit, 77) for unit in units}))
+
+
 def make_atlas(*layers: Layer, **changes: Any) -> Atlas:
     fields: dict[str, Any] = {
         "name": "sample",
@@ -133,6 +139,7 @@ def odd_atlas(**changes: Any) -> Atlas:
         position=(2, 2),
         receptive_field=Box(6, -1, 10, 3),
         recipe={"target": "stem", "seed": 0},
+        negatives=make_negatives((0, 2), "stem.pre"),
     )
     labels = {0: EVIL, 1: "tench, Tinca tinca", 3: 'a "quoted" & odd\u2028name', 4: "Äpfel"}
     classes = make_layer(
@@ -149,6 +156,7 @@ def odd_atlas(**changes: Any) -> Atlas:
         ),
         title="Classes",
         labels=labels,
+        negatives=make_negatives((1,), "fc"),
     )
     odd = [make_layer(name, (make_result(0, target=name),)) for name in ODD_NAMES]
     return make_atlas(early, *odd, make_layer("empty", ()), classes, **changes)

@@ -122,9 +122,10 @@ def test_data_of_a_layer_are_in_the_order_of_its_page(site: Path) -> None:
     match = re.fullmatch(r'\(window\.NEURON_ATLAS_LAYERS \?\?= {}\)\["layer/fc"\] = (.*);\n', text)
     assert match
     facts = json.loads(match[1])
-    assert [column["key"] for column in facts["columns"]] == ["activation", "steps", "spread"]
+    assert [column["key"] for column in facts["columns"]] == ["activation", "steps", "spread", "lowest"]
     assert facts["columns"][0]["values"] == [1.0, 9.0, None, 50.0, 5.0, -3.0]
     assert facts["columns"][2]["values"] == [None, 7.0, None, None, None, None]
+    assert facts["columns"][3]["values"] == [None, -3.0, None, None, None, None]
     assert (facts["best"], facts["pre"], facts["seeds"]) == ([0, 1, -1, 0, 0, 0], [3], [0, 1])
     assert facts["other_seeds"] == {"0": [0], "2": [], "3": [0], "4": [0], "7": [0]}
 
@@ -147,7 +148,7 @@ def test_a_layer_without_results_says_so(parsed: dict[str, Page]) -> None:
 
 
 def test_several_seeds_are_all_shown_the_best_first(site: Path, parsed: dict[str, Page]) -> None:
-    assert pictures(parsed["layer/fc/1.html"]) == ["img/1-s1.webp", "img/1-s0.webp"]
+    assert pictures(parsed["layer/fc/1.html"]) == ["img/1-s1.webp", "img/1-s0.webp", "img/1-low.webp"]
 
 
 def test_cells_of_a_sprite_show_the_best_seed_of_their_unit(site: Path, parsed: dict[str, Page]) -> None:
@@ -165,7 +166,7 @@ def test_cells_of_a_sprite_show_the_best_seed_of_their_unit(site: Path, parsed: 
 
 def test_early_layers_show_what_the_unit_sees_and_outline_it(site: Path, parsed: dict[str, Page]) -> None:
     page = parsed["layer/stem/0.html"]
-    assert pictures(page) == ["img/0-s0-rf.webp", "img/0-s0.webp"]
+    assert pictures(page) == ["img/0-s0-rf.webp", "img/0-s0.webp", "img/0-low-rf.webp"]
     outline = next(attrs for attrs in page.all("rect") if attrs.get("class") == "over")
     assert (outline["x"], outline["y"], outline["width"], outline["height"]) == ("0", "6", "3", "4")
     assert not any(attrs.get("class") == "over" for attrs in parsed["layer/fc/0.html"].all("rect"))
@@ -194,7 +195,7 @@ def test_the_raw_numbers_of_a_unit(site: Path) -> None:
         "image": None, "crop": None,
     }  # fmt: skip
     assert facts["percentile_in_layer"] == 100.0
-    assert facts["values"] == {"activation": 9.0, "steps": 40, "spread": 7.0}
+    assert facts["values"] == {"activation": 9.0, "steps": 40, "spread": 7.0, "lowest": -3.0}
     assert facts["label"] == "tench, Tinca tinca"
     assert json.loads((site / "layer/fc/0.json").read_text())["recipe_key"] == "0123456789abcdef0123"
 

@@ -15,7 +15,7 @@ def test_sort_keys_are_grouped_by_study(tmp_path: Path) -> None:
     classes = make_gallery(atlas.layers[-1])
     groups = sort_groups(layer_numbers(classes, atlas.studies, atlas.changes))
     assert [(title, [column.key for column in columns]) for title, columns in groups] == [
-        ("", ["activation", "steps", "spread", "change"]),
+        ("", ["activation", "steps", "spread", "lowest", "change"]),
         (atlas.studies[0].title, ["judge.score", "judge.rank", "judge.near"]),
     ]
 
@@ -24,4 +24,4 @@ def test_without_studies_and_changes_there_are_only_an_atlas_own_keys() -> None:
     stem = make_gallery(odd_atlas().layers[0])
     (own,) = sort_groups(layer_numbers(stem, (), None))
     assert own[0] == ""
-    assert [column.key for column in own[1]] == ["activation", "steps"]
+    assert [column.key for column in own[1]] == ["activation", "steps", "lowest"]
