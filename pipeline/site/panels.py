@@ -29,7 +29,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -259,73 +258,3 @@ class StudyResult:
 def blocks_to_json(blocks: Sequence[Block]) -> str:
     """Blocks as the column ``panel`` holds them."""
     return json.dumps([dataclasses.asdict(block) for block in blocks], allow_nan=False, separators=(",", ":"))
-
-
-def blocks_from_json(text: str) -> tuple[Block, ...]:
-    """Read what :func:`blocks_to_json` wrote.
-
-    Raises:
-        ValueError: that is no list of blocks; the message says where and why.
-    """
-    raw = json.loads(text)
-    if not isinstance(raw, list):
-        raise ValueError("not a list of blocks")
-    return tuple(block_from(part, f"block {index}") for index, part in enumerate(raw))
-
-
-def block_from(raw: object, where: str) -> Block:
-    """One block from JSON data.
-
-    Raises:
-        ValueError: it is none.
-    """
-    kind = raw.get("kind") if isinstance(raw, dict) else None
-    if kind not in BLOCKS:
-        raise ValueError(f"{where}: kind {kind!r} is none of {', '.join(BLOCKS)}")
-    block: Block = read_as(BLOCKS[kind], raw, where)
-    return block
-
-
-def read_as(kind: Any, raw: object, where: str) -> Any:
-    """JSON data as a value of an annotated type: dataclass, tuple, optional, literal or plain.
-
-    Raises:
-        ValueError: it does not fit; ``where`` begins the message.
-    """
-    if kind == Block:
-        return block_from(raw, where)
-    if dataclasses.is_dataclass(kind):
-        if not isinstance(raw, dict):
-            raise ValueError(f"{where}: {raw!r} is not an object")
-        known = {f.name: f for f in dataclasses.fields(kind)}
-        if unknown := sorted(set(raw) - set(known)):
-            raise ValueError(f"{where}: unknown key {unknown[0]!r}; known are {', '.join(known)}")
-        hints = typing.get_type_hints(kind)
-        given = {key: read_as(hints[key], value, f"{where}.{key}") for key, value in raw.items()}
-        required = [name for name, f in known.items() if _is_required(f) and name not in given]
-        if required:
-            raise ValueError(f"{where}: {required[0]} is missing")
-        assert isinstance(kind, type)
-        return kind(**given)
-    origin, args = typing.get_origin(kind), typing.get_args(kind)
-    if origin is tuple:
-        if not isinstance(raw, list):
-            raise ValueError(f"{where}: {raw!r} is not a list")
-        kinds = [args[0]] * len(raw) if args[-1] is Ellipsis else list(args)
-        if len(kinds) != len(raw):
-            raise ValueError(f"{where}: {len(raw)} values, expected {len(kinds)}")
-        return tuple(read_as(k, part, f"{where}[{i}]") for i, (k, part) in enumerate(zip(kinds, raw, strict=True)))
-    if origin is Literal:
-        if raw not in args:
-            raise ValueError(f"{where}: {raw!r} is none of {', '.join(map(repr, args))}")
-        return raw
-    if origin in (types.UnionType, typing.Union):
-        return None if raw is None else read_as(next(a for a in args if a is not type(None)), raw, where)
-    wanted = (int, float) if kind is float else kind
-    if not isinstance(raw, wanted) or (isinstance(raw, bool) and kind is not bool):
-        raise ValueError(f"{where}: {raw!r} is not {'a number' if kind in (int, float) else 'a text'}")
-    return raw
-
-
-def _is_required(declared: dataclasses.Field[Any]) -> bool:
-    return declared.default is dataclasses.MISSING and declared.default_factory is dataclasses.MISSING

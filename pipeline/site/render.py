@@ -20,9 +20,17 @@ Render = Callable[[str, dict[str, Any]], bytes]
 _NUMBER = re.compile(rf"[{charts.MINUS}+-]?[\d.,]+(e[{charts.MINUS}+-]?\d+)?\s*%?|[{charts.EN_DASH}-]?")
 
 
-def numeric_column(rows: Sequence[Sequence[str]], index: int) -> bool:
-    """Whether a table's column holds numbers alone, so that it is set flush right."""
-    return all(_NUMBER.fullmatch(row[index].strip()) for row in rows if index < len(row))
+_SHORT = 24
+"""Letters of a cell that is not broken into lines."""
+
+
+def column_classes(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Per column of a table its class: ``n`` where it holds numbers alone, set flush right; ``s`` where all cells are
+    short; else nothing. Asked once per table: there may be one on each of ten thousand pages.
+    """
+    num_columns = max(map(len, [head, *rows]))
+    columns = [[row[index].strip() for row in rows if index < len(row)] for index in range(num_columns)]
+    return ["n" if all(map(_NUMBER.fullmatch, c)) else "s" if max(map(len, c)) <= _SHORT else "" for c in columns]
 
 
 def make_renderer() -> Render:
@@ -41,7 +49,7 @@ def make_renderer() -> Render:
     frame = ("WIDTH", "HEIGHT", "LEFT", "RIGHT", "TOP", "BOTTOM")
     environment.globals["chart"] = {name: getattr(charts, name) for name in frame}
     environment.globals["drawing"] = drawing
-    environment.globals["numeric_column"] = numeric_column
+    environment.globals["column_classes"] = column_classes
     for name in environment.list_templates():
         environment.get_template(name)
     return lambda template, context: environment.get_template(template).render(context).encode("utf-8", "replace")

@@ -14,7 +14,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from export.errors import StoreError
-from pipeline.site.panels import Block, Column, Finding, Panel, StudyResult, Value, blocks_from_json, read_as
+from pipeline.site.panels import Block, Column, Finding, Panel, StudyResult, Value
+from pipeline.site.reading import blocks_from_json, read_as
 
 ORDER = ("exemplars", "tuning", "similar", "recognisability", "memorisation", "diversity", "priors", "invariance")
 """Studies that come first on the pages, what one looks for first; others follow by name."""
@@ -87,6 +88,9 @@ class Panels(Mapping[str, Mapping[int, Panel]]):
 
     def __len__(self) -> int:
         return len(self._layers)
+
+    def __contains__(self, layer: object) -> bool:
+        return layer in self._layers
 
     def __getitem__(self, layer: str) -> dict[int, Panel]:
         if layer not in self._layers:

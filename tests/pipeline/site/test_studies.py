@@ -12,9 +12,12 @@ import pytest
 
 from export.errors import StoreError
 from pipeline.site import panels
-from pipeline.site.panels import Column, Finding, Panel, Picture, blocks_from_json, blocks_to_json
+from pipeline.site.columns import layer_numbers
+from pipeline.site.gallery import make_gallery
+from pipeline.site.panels import Column, Finding, Panel, Picture, blocks_to_json
+from pipeline.site.reading import blocks_from_json
 from pipeline.site.studies import read_studies, read_study
-from tests.pipeline.site.samples import EVERY_BLOCK
+from tests.pipeline.site.samples import EVERY_BLOCK, make_layer
 
 
 def write_study(folder: Path, rows: list[dict[str, Any]] | None = None, **findings: Any) -> Path:
@@ -51,6 +54,20 @@ def test_no_studies_no_results(tmp_path: Path) -> None:
     assert read_studies(tmp_path / "studies") == ()
     (tmp_path / "studies" / "running").mkdir(parents=True)
     assert read_studies(tmp_path / "studies") == ()
+
+
+def test_a_layer_is_read_once_and_one_without_a_row_never(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    study = read_study(write_study(tmp_path / "a", [{"layer": "fc", "unit": 0, "score": 1.0}]))
+    read, read_table = list[str](), pq.read_table
+
+    def counted(*arguments: Any, **options: Any) -> pa.Table:
+        read.extend(value for _, _, value in options.get("filters", []))
+        return read_table(*arguments, **options)
+
+    monkeypatch.setattr("pipeline.site.studies.pq.read_table", counted)
+    for layer in ("fc", "stem"):
+        layer_numbers(make_gallery(make_layer(layer)), (study,), None)
+    assert read == ["fc"]
 
 
 def test_studies_come_in_the_order_in_which_one_asks(tmp_path: Path) -> None:
