@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 WIDTH, HEIGHT = 560, 260
 """View box of a chart."""
 
-LEFT, RIGHT, TOP, BOTTOM = 72, 16, 16, 46
+LEFT, RIGHT, TOP, BOTTOM = 72, 16, 16, 50
 """Margins around the plotting area."""
 
 MAX_BINS = 40
@@ -57,15 +57,22 @@ class LineChart:
 
 @dataclass(frozen=True)
 class Bar:
-    """A bin of a histogram; ``low`` and ``high`` in the axis' unit."""
+    """A bin of a histogram; ``low`` and ``high`` in the axis' unit, ``what`` is counted, in the plural."""
 
     x: float
     y: float
     width: float
     height: float
-    text: str
     low: float
     high: float
+    count: float
+    what: str
+
+    @property
+    def text(self) -> str:
+        """In words; most histograms have many bars and tell none of them."""
+        what = self.what[:-1] if self.count == 1 and self.what.endswith("s") else self.what
+        return f"{number(self.low)} to {number(self.high)}: {number(self.count)} {what}"
 
 
 @dataclass(frozen=True)
@@ -247,11 +254,10 @@ def _bars(
         if count:
             x0, x1 = (_scale(edge, low, high, LEFT, WIDTH - RIGHT) for edge in (left, right))
             y = _scale(count, 0, top, HEIGHT - BOTTOM, TOP)
-            text = f"{number(left)} to {number(right)}: {number(count)}"
-            text += f" {y_title[:-1] if count == 1 and y_title.endswith('s') else y_title}"
             gap = min(1.0, 0.2 * (x1 - x0))
             x, width, height = x0 + gap / 2, x1 - x0 - gap, HEIGHT - BOTTOM - y
-            bars.append(Bar(round(x, 1), round(y, 1), round(width, 1), round(height, 1), text, left, right))
+            place = round(x, 1), round(y, 1), round(width, 1), round(height, 1)
+            bars.append(Bar(*place, left, right, count, y_title))
     return Histogram(
         x_title=x_title,
         y_title=y_title,

@@ -1,5 +1,5 @@
-"""Charts and films as SVG. In Python, since a unit's page has some two hundred numbers of these and an atlas some ten
-thousand pages: the templates took half of the time of a whole site for them. Texts are escaped here.
+"""Charts and films as SVG, and rows of tables. In Python, since a unit's page has some two hundred numbers of these and
+an atlas some ten thousand pages: the templates took half of the time of a whole site for them. Texts are escaped here.
 """
 
 from __future__ import annotations
@@ -84,6 +84,22 @@ def frame(film: Strip, cell: Cell, *, labelled: bool = True) -> Markup:
     return Markup(
         f'<svg viewBox="{cell.left} 0 {film.side} {film.side}" {name}>'
         f'<image href="{escape(film.src)}" width="{film.width}" height="{film.side}"/></svg>'
+    )
+
+
+def table_rows(rows: Sequence[Sequence[str]], classes: Sequence[str]) -> Markup:
+    """Rows of a table, headed by their first cells; ``classes`` of the columns, empty for none."""
+    opened = [f'<td class="{name}">' if name else "<td>" for name in classes]
+    return Markup(
+        "\n".join(
+            [
+                f'<tr><th scope="row">{escape(row[0])}</th>'
+                + "".join([f"{tag}{escape(cell)}</td>" for tag, cell in zip(opened[1:], row[1:], strict=False)])
+                + "</tr>"
+                for row in rows
+                if row
+            ]
+        )
     )
 
 

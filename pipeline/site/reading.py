@@ -75,7 +75,8 @@ def _block(raw: Any) -> Any:
     kind = raw.get("kind") if isinstance(raw, dict) else None
     if kind not in BLOCKS:
         raise Misfit(f"kind {kind!r} is none of {', '.join(BLOCKS)}")
-    return _reader(BLOCKS[kind])(raw)
+    block: Any = BLOCKS[kind]
+    return _reader(block)(raw)
 
 
 def _dataclass_reader(kind: Any) -> Reader:

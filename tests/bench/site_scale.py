@@ -1,7 +1,8 @@
 """The site at full size: ResNet-50, 27,560 units, 4 seeds, a film of the first, placeholder pictures.
 
-``python tests/bench/site_scale.py [--out build/scale] [--layers N] [--seeds N]`` renders it, changes one layer, renders
-again, opens it in chromium, and prints what is promised beside what was measured; exit code 1 if a promise is broken.
+``python tests/bench/site_scale.py [--out build/scale] [--layers N] [--seeds N] [--study]`` renders it, changes one
+layer, renders again, opens it in chromium, and prints what is promised beside what was measured; exit code 1 if a
+promise is broken. ``--study`` gives every unit the panel of a study too, which no promise covers.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from export.manifest import Box
 from pipeline.films import make_film
 from pipeline.site.model import Atlas, Drawn, Layer, Result
 from pipeline.site.publish import publish
+from tests.bench.site_study import write_study
 
 IMAGE_PX, NUM_PICTURES, NUM_FILMS, STEPS = 128, 400, 40, 200
 FILM_STEPS = (*spaced_steps(8, STEPS, 5), STEPS)
@@ -258,8 +260,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("build/scale"))
     parser.add_argument("--layers", type=int, default=len(resnet50_layers()), help="only the last ones")
     parser.add_argument("--seeds", type=int, default=4)
+    parser.add_argument("--study", action="store_true", help="with the panel of a study on every unit's page")
     options = parser.parse_args()
-    budgets = render(make_atlas(options.layers, options.seeds), options.out / "site")
+    atlas = make_atlas(options.layers, options.seeds)
+    if options.study:
+        shutil.rmtree(options.out / "studies", ignore_errors=True)
+        atlas = replace(atlas, studies=(write_study(options.out / "studies" / "placeholders", atlas.layers),))
+    budgets = render(atlas, options.out / "site")
     budgets += browse((options.out / "site").resolve(), "layer/layer4.2.conv3")
     for budget in budgets:
         mark = "" if budget.kept else "   TOO MUCH"
