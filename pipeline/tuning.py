@@ -52,6 +52,7 @@ def compiled(workspace: Workspace, layer: str, batch: int, *, pre_activation: bo
         ascent=workspace.ascent,
         decay=workspace.config.generator.decay,
         pre_activation=pre_activation,
+        decode=workspace.decode(batch),
     )
 
 
