@@ -13,7 +13,8 @@ from engine.protocol import Runner
 from engine.runtimes import builders
 from export.errors import EngineError
 from export.manifest import StepGraph
-from pipeline.tuning import cache_file, compiled, fitting_lanes, identity, read_facts, tuned_engine, write_facts
+from pipeline.facts import read_facts, write_facts
+from pipeline.tuning import cache_file, compiled, fitting_lanes, identity, tuned_engine
 from pipeline.warm import Codes, read_codes
 from pipeline.workspace import Workspace
 

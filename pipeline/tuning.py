@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,13 +17,13 @@ from engine.footprint import engine_bytes
 from engine.host import num_threads
 from engine.protocol import Runner
 from engine.tuning import Setting, Tuned, fastest, lane_choices
-from export.errors import EngineError, StoreError
+from export.errors import EngineError
 from export.manifest import GRAPH_REVISION, StepGraph, StepManifest
 from export.network import LayerInfo
 from export.step import compile_step
+from pipeline.facts import read_facts, write_facts
 from pipeline.memory import available_memory, format_size, resident_bytes
 from pipeline.recipe import short_digest
-from pipeline.temporary import replace_file
 
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace
@@ -142,22 +141,6 @@ def identity(workspace: Workspace) -> dict[str, Any]:
 
 def cache_file(kind: str, facts: Mapping[str, Any]) -> Path:
     return CACHE / f"{kind}-{short_digest(facts)}.json"
-
-
-def read_facts(path: Path) -> dict[str, Any]:
-    """A kept measurement; empty if there is none or it cannot be read: it is then made again."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Keep a measurement; in a read-only folder it is measured again next time."""
-    with suppress(OSError, StoreError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
 
 
 def _models(workspace: Workspace) -> dict[str, Any]:
