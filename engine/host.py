@@ -18,6 +18,7 @@ import numpy.typing as npt
 from engine.checks import TensorSpec, check_fill, check_models
 from engine.memory import HostMemory, Memory
 from engine.protocol import Scalars
+from export import interrupts
 from export.errors import EngineError, InputError
 from export.manifest import StepManifest
 
@@ -200,6 +201,7 @@ class _Lane:
 
     def step(self, count: int) -> None:
         for _ in range(count):
+            interrupts.check()
             self._steps[self._latest]()
             self._latest = 1 - self._latest
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from engine.protocol import Runner
 from engine.slots import Ended, Job, Reading, Schedule, Status, StopRule
+from export import interrupts
 from export.errors import InputError
 from export.manifest import StepManifest
 
@@ -89,6 +90,7 @@ def run_jobs(
             schedule, or steps (or a frame's) that are not a multiple of ``poll_every``. During the run: a start code of
             another shape or not finite.
         EngineError: the runtime failed.
+        KeyboardInterrupt: Ctrl-C was pressed; between two steps, whatever the runtime does with interrupts.
     """
     manifest = runner.manifest
     _check_jobs(manifest, jobs, rule)
@@ -96,18 +98,20 @@ def run_jobs(
     _check_frames(frame_steps, poll_every)
     harvest = _Harvest(runner, poll_every, on_result)
     changed = list(range(runner.num_slots))
-    while schedule.busy:
-        for job, code in _fill(runner, schedule, changed, starts):
-            if 0 in frame_steps:
-                harvest.keep(job, 0, code)
-        runner.step(poll_every)
-        ended = schedule.record(_readings(runner))
-        harvest.add(ended)
-        if due := schedule.at(frame_steps):
-            for (_, job, done), code in zip(due, runner.codes([slot for slot, _, _ in due]), strict=True):
-                harvest.keep(job, done, code)
-        changed = [job.slot for job in ended]
-    harvest.finish()
+    with interrupts.held():
+        while schedule.busy:
+            interrupts.check()
+            for job, code in _fill(runner, schedule, changed, starts):
+                if 0 in frame_steps:
+                    harvest.keep(job, 0, code)
+            runner.step(poll_every)
+            ended = schedule.record(_readings(runner))
+            harvest.add(ended)
+            if due := schedule.at(frame_steps):
+                for (_, job, done), code in zip(due, runner.codes([slot for slot, _, _ in due]), strict=True):
+                    harvest.keep(job, done, code)
+            changed = [job.slot for job in ended]
+        harvest.finish()
     return [harvest.results[job] for job in jobs]
 
 

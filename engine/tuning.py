@@ -5,6 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from engine.protocol import Runner
@@ -30,6 +31,26 @@ class Setting(NamedTuple):
         return self.batch * self.lanes
 
 
+@dataclass(frozen=True)
+class Tuned:
+    """What a measurement found.
+
+    Attributes:
+        setting: the fastest.
+        speeds: image-steps per second of all that were measured.
+        runner: the engine of ``setting``, where it was the last that was measured: it is the caller's, who closes it.
+    """
+
+    setting: Setting
+    speeds: dict[Setting, float]
+    runner: Runner | None
+
+    def close(self) -> None:
+        """Free the engine."""
+        if self.runner is not None:
+            self.runner.__exit__(None, None, None)
+
+
 def lane_choices(threads: int) -> list[int]:
     """1, and the numbers of lanes that share ``threads`` evenly: 2 at most when there are 2 threads.
 
@@ -44,31 +65,38 @@ def fastest(
     lanes: Sequence[int],
     fits: Callable[[Setting], bool] = lambda setting: True,
     clock: Callable[[], float] = time.perf_counter,
-) -> tuple[Setting, dict[Setting, float]]:
+) -> Tuned:
     """Step engines of several settings and compare: first the lanes, then the batches from there on.
 
     Args:
-        build: makes an engine.
+        build: makes an engine; one is closed before the next is made.
         batches: in ascending order; the search begins at the middle one and goes up or down while it gains.
         lanes: in ascending order.
         fits: whether there is memory for a setting; only those are built.
         clock: seconds.
 
     Returns:
-        A setting than which no larger neighbour is :data:`WORTH` times faster; and image-steps per second of all that
-        were measured.
+        A setting than which no larger neighbour is :data:`WORTH` times faster.
 
     Raises:
         ValueError: no setting fits.
         EngineError: the runtime failed.
     """
-    speeds: dict[Setting, float] = {}
+    bench = _Bench(build, clock)
+    try:
+        best = _search(bench.speed, batches, lanes, fits)
+        bench.speed(best)
+        return Tuned(best, bench.speeds, bench.take(best))
+    finally:
+        bench.close()
 
-    def speed(setting: Setting) -> float:
-        if setting not in speeds:
-            speeds[setting] = _speed(build, setting, clock)
-        return speeds[setting]
 
+def _search(
+    speed: Callable[[Setting], float],
+    batches: Sequence[int],
+    lanes: Sequence[int],
+    fits: Callable[[Setting], bool],
+) -> Setting:
     fitting = [n for n in batches if fits(Setting(n, lanes[0]))]
     if not fitting:
         raise ValueError("no setting fits")
@@ -76,28 +104,51 @@ def fastest(
     best = Setting(start, lanes[0])
     for count in lanes[1:]:
         setting = Setting(start, count)
-        if fits(setting) and speed(setting) > WORTH * speed(best):
+        if fits(setting) and WORTH * speed(best) < speed(setting):
             best = setting
     smaller = [Setting(n, best.lanes) for n in reversed(batches) if n < start]
     larger = [Setting(n, best.lanes) for n in batches if n > start and fits(Setting(n, best.lanes))]
     for setting in larger:
-        if speed(setting) <= WORTH * speed(best):
+        if WORTH * speed(best) >= speed(setting):
             break
         best = setting
     for setting in smaller if best.batch == start else ():
         if speed(best) > WORTH * speed(setting):
             break
         best = setting
-    speed(best)
-    return best, speeds
+    return best
 
 
-def _speed(build: Callable[[Setting], Runner], setting: Setting, clock: Callable[[], float]) -> float:
-    """Image-steps per second, the median of ROUNDS after one step that warms up."""
-    with build(setting) as runner:
-        spent = []
-        for _ in range(ROUNDS + 1):
-            start = clock()
-            runner.step(1)
-            spent.append(clock() - start)
-        return runner.num_slots / statistics.median(spent[1:])
+class _Bench:
+    """Measures settings, each once; the engine of the last one stays, until another is made."""
+
+    def __init__(self, build: Callable[[Setting], Runner], clock: Callable[[], float]) -> None:
+        self.speeds: dict[Setting, float] = {}
+        self._build, self._clock = build, clock
+        self._last: tuple[Setting, Runner] | None = None
+
+    def speed(self, setting: Setting) -> float:
+        """Image-steps per second, the median of ROUNDS after one step that warms up."""
+        if setting not in self.speeds:
+            self.close()
+            runner = self._build(setting).__enter__()
+            self._last = setting, runner
+            spent = []
+            for _ in range(ROUNDS + 1):
+                start = self._clock()
+                runner.step(1)
+                spent.append(self._clock() - start)
+            self.speeds[setting] = runner.num_slots / statistics.median(spent[1:])
+        return self.speeds[setting]
+
+    def take(self, setting: Setting) -> Runner | None:
+        """The engine of a setting, if it is still there; no longer closed here."""
+        if self._last is None or self._last[0] != setting:
+            return None
+        runner, self._last = self._last[1], None
+        return runner
+
+    def close(self) -> None:
+        last, self._last = self._last, None
+        if last is not None:
+            last[1].__exit__(None, None, None)

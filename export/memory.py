@@ -7,8 +7,7 @@ from collections.abc import Iterator
 
 import onnx_ir as ir
 
-from export.cone.regions import shape_of
-from export.errors import ModelError
+from export.passes.shapes import static_shape
 
 VIEWS = {"Identity", "Reshape", "Squeeze", "Unsqueeze", "Flatten"}
 """Operators whose output is their first input's memory."""
@@ -57,8 +56,7 @@ def _read(node: ir.Node) -> Iterator[ir.Value]:
 def _bytes(value: ir.Value) -> int:
     if value.const_value is not None:
         return int(value.const_value.nbytes)
-    try:
-        elements = math.prod(shape_of(value))
-    except ModelError:
+    shape = static_shape(value)
+    if shape is None:
         return 0
-    return math.ceil(elements * (value.dtype.bitwidth / 8 if value.dtype is not None else 4))
+    return math.ceil(math.prod(shape) * (value.dtype.bitwidth / 8 if value.dtype is not None else 4))

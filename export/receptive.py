@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from export.cone import needed_region
+from export.cone import Cone
 from export.cone.regions import Span, whole
 from export.errors import ModelError
 from export.manifest import Box
@@ -45,5 +45,5 @@ class ReceptiveFields:
         if len(self.shape) == 3:
             row, column = divmod(place, self.shape[2])
             region = (*region[:2], (row, row + 1), (column, column + 1))
-        needed = needed_region(self._graph, self._value, region, self._image)
+        needed = Cone(self._graph, self._value, region).needed(self._image)
         return needed[2], needed[3]  # (N, C, H, W)

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import json
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes.common import RemoveUnusedNodesPass
 
 from export.cards import GeneratorOutput, NetworkInput
-from export.cone import narrow, needed_region
+from export.cone import Cone
 from export.cone.regions import Region, Span, shape_of, whole
 from export.errors import ModelError
 from export.generator import Generator
@@ -47,6 +46,7 @@ def compile_step(
     decay: float | None = None,
     pre_activation: bool = False,
     cone: bool = True,
+    decode: bytes | None = None,
 ) -> StepGraph:
     """Compile the step graph and the decode graph of one layer.
 
@@ -59,6 +59,7 @@ def compile_step(
         decay: replaces the prior's decay of every code component.
         pre_activation: maximise the tensor before the layer's saturating activation.
         cone: narrow every tensor to what the unit's position sees; the values are the same without.
+        decode: what :func:`compile_decode` made of this generator and batch; compiled unless given.
 
     Raises:
         ModelError: unknown layer, an image that does not fit the network, or a shape that stays unknown.
@@ -89,12 +90,11 @@ def compile_step(
     fold_pads(body)
     _check_fit(body.graph, preprocessing, network)
     position = (info.shape[1] // 2, info.shape[2] // 2) if len(info.shape) == 3 else None
-    region = position_region(body.graph.outputs[0], position)
-    image_value = body.graph.inputs[0]
-    pixels = needed_region(body.graph, body.graph.outputs[0], region, image_value)
+    sight = Cone(body.graph, body.graph.outputs[0], position_region(body.graph.outputs[0], position))
+    pixels = sight.needed(body.graph.inputs[0])
     _, seen_part = view.part(*pixels[2:], still=True)
     if cone and position is not None:
-        narrow(body.graph, body.graph.outputs[0], region, image_value)
+        sight.narrow(body.graph.inputs[0])
         view, part = view.part(*pixels[2:])
     else:
         part = None
@@ -135,25 +135,11 @@ def compile_step(
         weight_bytes=weight_bytes(graph),
         live_bytes=live_bytes(graph),
     )
-    return StepGraph(step, compile_decode(generator, batch), manifest)
+    return StepGraph(step, decode if decode is not None else compile_decode(generator, batch), manifest)
 
 
 def compile_decode(generator: Generator, batch: int) -> bytes:
-    """``code`` (batch, code_dim) -> ``image`` (batch, 3, S, S), canonical and clipped to [0, 1].
-
-    The same for every layer, so the last one is kept.
-    """
-    key = (generator.path, generator.digest, batch)
-    if key not in _DECODES:
-        _DECODES.clear()
-        _DECODES[key] = _compile_decode(generator, batch)
-    return _DECODES[key]
-
-
-_DECODES: dict[tuple[Path, str, int], bytes] = {}
-
-
-def _compile_decode(generator: Generator, batch: int) -> bytes:
+    """``code`` (batch, code_dim) -> ``image`` (batch, 3, S, S), canonical and clipped to [0, 1]."""
     model = empty_model("decode")
     code = add_input(model.graph, "code", "float32", (batch, generator.code_dim))
     image = generate(model.graph, generator, batch, code)
@@ -209,7 +195,7 @@ def generate(
     fold_pads(model)
     output = model.graph.outputs[0]
     if part is not None:
-        narrow(model.graph, output, (*whole(shape_of(output))[:2], *part), model.graph.inputs[0])
+        Cone(model.graph, output, (*whole(shape_of(output))[:2], *part)).narrow(model.graph.inputs[0])
     name = str(model.graph.outputs[0].name)
     image = merge_into(graph, model, "generator", {str(model.graph.inputs[0].name): code})[name]
     return _canonical(Emitter(graph, prefix="canonical"), image, generator.card.output)

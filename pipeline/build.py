@@ -12,7 +12,7 @@ from typing import Any
 
 from export.errors import AtlasError
 from pipeline.beside import other_atlases
-from pipeline.check import check_layers
+from pipeline.check import check_plan
 from pipeline.claims import Claims
 from pipeline.config import AtlasConfig
 from pipeline.engines import Engines
@@ -106,13 +106,12 @@ def prepare(workspace: Workspace) -> Plan:
     """Plan, see that every layer with work to do can be compiled and has room, and clear away what killed builds left.
 
     Raises:
-        InputError: see :func:`pipeline.plan.make_plan`, :func:`pipeline.check.check_layers`,
+        InputError: see :func:`pipeline.plan.make_plan`, :func:`pipeline.check.check_plan`,
             :func:`pipeline.predict.check_room` and :func:`pipeline.beside.other_atlases`.
     """
     other_atlases(workspace.config, workspace.out)  # raises where one is not there
     plan = _settled_plan(workspace)
-    check_layers(workspace, [layer.info for layer in plan.all_layers if layer.num_todo])
-    for warning in check_room(workspace, predict(workspace, plan)):
+    for warning in check_room(workspace, predict(workspace, plan, check_plan(workspace, plan))):
         log.warning(warning)
     remove_leftovers(workspace.out)
     for layer in plan.all_layers:

@@ -6,43 +6,34 @@ from collections.abc import Sequence
 
 import onnx_ir as ir
 
+from export.manifest import StepManifest
 from export.network import LayerInfo
+from export.upstream import upstream
+from pipeline.plan import Plan
 from pipeline.tuning import compiled
 from pipeline.workspace import Workspace
 
 
-def check_layers(workspace: Workspace, layers: Sequence[LayerInfo]) -> None:
-    """Compile the deepest of ``layers``; what is wrong with an earlier one is wrong with them too.
+def check_plan(workspace: Workspace, plan: Plan) -> list[StepManifest]:
+    """Compile the deepest of the layers with work to do; what is wrong with an earlier one is wrong with them too.
+
+    Returns:
+        Their manifests, for a batch of 1. Of all layers of the plan these take most memory.
 
     Raises:
         MissingRuleError: operators without a vjp rule.
         ModelError: the generator's image does not fit the network, or a layer cannot be compiled.
     """
-    for layer in deepest(workspace.network.model(1).graph, layers):
-        compiled(workspace, layer.name, 1)
+    layers = [layer.info for layer in plan.all_layers if layer.num_todo]
+    chosen = deepest(workspace.network.model(1).graph, layers) if layers else []
+    return [compiled(workspace, layer.name, 1).manifest for layer in chosen]
 
 
 def deepest(graph: ir.Graph, layers: Sequence[LayerInfo]) -> list[LayerInfo]:
     """The layers that no other of ``layers`` is computed from."""
     values = {value.name: value for node in graph for value in node.outputs}
-    wanted = {layer.tensor for layer in layers}
-    inner: set[str] = set()
+    inner: set[str | None] = set()
     for layer in layers:
         if layer.tensor not in inner and layer.tensor in values:
-            inner |= _upstream(values[layer.tensor]) & wanted
+            inner |= {source.name for node in upstream(values[layer.tensor]) for source in node.inputs if source}
     return [layer for layer in layers if layer.tensor not in inner]
-
-
-def _upstream(value: ir.Value) -> set[str]:
-    """Names of every tensor that ``value`` is computed from."""
-    seen: set[str] = set()
-    stack = [value]
-    while stack:
-        node = stack.pop().producer()
-        if node is None:
-            continue
-        for source in node.inputs:
-            if source is not None and source.name is not None and source.name not in seen:
-                seen.add(source.name)
-                stack.append(source)
-    return seen

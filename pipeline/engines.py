@@ -13,7 +13,8 @@ from engine.protocol import Runner
 from engine.runtimes import builders
 from export.errors import EngineError
 from export.manifest import StepGraph
-from pipeline.tuning import cache_file, compiled, identity, read_facts, tuned_lanes, write_facts
+from pipeline.facts import read_facts, write_facts
+from pipeline.tuning import cache_file, compiled, fitting_lanes, identity, tuned_engine
 from pipeline.warm import Codes, read_codes
 from pipeline.workspace import Workspace
 
@@ -75,10 +76,10 @@ class Engines:
     def _build(self, layer: str, *, pre_activation: bool) -> Runner:
         workspace = self._workspace
         graph = compiled(workspace, layer, workspace.batch, pre_activation=pre_activation)
-        options = {**workspace.engine_options, "lanes": tuned_lanes(workspace, graph)}
+        lanes = fitting_lanes(workspace, graph.manifest)
         kept = self._parity_file(graph)
         reference = self._reference(graph) if not read_facts(kept).get("ok") else None
-        runner = workspace.builder.build(graph, options).__enter__()
+        runner = tuned_engine(workspace, graph, lanes)
         try:
             if reference is not None:
                 self._verify(runner, reference, kept)

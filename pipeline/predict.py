@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import time
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +13,15 @@ from typing import Any
 import numpy as np
 import onnx_ir as ir
 
+from engine.footprint import engine_bytes
 from engine.host import num_threads
+from engine.tuning import Setting
 from export.arithmetic import multiply_additions
-from export.cone.regions import shape_of
-from export.errors import ModelError, StoreError
-from export.passes.shapes import static_shape
+from export.errors import StoreError
+from export.manifest import StepManifest
+from export.upstream import upstream
 from pipeline.memory import available_memory, format_size
-from pipeline.plan import LayerPlan, Plan
+from pipeline.plan import Plan
 from pipeline.report import last_rates
 from pipeline.workspace import Workspace
 
@@ -42,7 +45,8 @@ class Prediction:
 
     Attributes:
         duration_s: with one process.
-        memory_bytes: at the peak, of one process.
+        memory_bytes: of the largest engine with the fewest lanes, see :func:`engine.footprint.engine_bytes`; what the
+            process has anyway is not counted.
         store_bytes: added to the store.
         site_bytes: of the new version of the site.
         basis: ``last run``, ``arithmetic``, or both.
@@ -58,34 +62,36 @@ class Prediction:
         return asdict(self)
 
 
-def predict(workspace: Workspace, plan: Plan) -> Prediction:
-    """Predict what a plan takes; compiles nothing.
+def predict(workspace: Workspace, plan: Plan, manifests: Sequence[StepManifest]) -> Prediction:
+    """Predict what a plan takes.
 
     The arithmetic counts every step of the schedule and whole feature maps, so it errs on the long side where jobs stop
     early or a unit sees a small part. Time on another device than the CPU is only known from the last run.
+
+    Args:
+        workspace: of the plan.
+        plan: what is to be done.
+        manifests: of its largest layers, from :func:`pipeline.check.check_plan`.
     """
     rates = last_rates(workspace.out, workspace.builder.name)
     todo = [layer for layer in plan.all_layers if layer.num_todo]
-    graphs = (workspace.network.model(1).graph, workspace.generator.model(1).graph) if todo else None
-    needs = {layer.info.name: _Need.of(*graphs, layer, workspace.batch) for layer in todo if graphs}
-    unknown = [layer for layer in todo if layer.info.name not in rates]
-    peak = _matrix_product_rate(workspace.config.run.threads) if unknown else 1.0
-    duration_s = sum(
-        layer.num_todo * rates[layer.info.name]
-        if layer.info.name in rates
-        else layer.num_todo * workspace.config.ascent.steps * needs[layer.info.name].flop / (SHARE_OF_PEAK * peak)
-        for layer in todo
-    )
+    known, unknown = ([layer for layer in todo if (layer.info.name in rates) == told] for told in (True, False))
+    num_steps = workspace.config.ascent.steps
+    duration_s = sum(layer.num_todo * rates[layer.info.name] for layer in known)
+    if unknown:
+        network, generator = workspace.network.model(1).graph, workspace.generator.model(1).graph
+        peak = SHARE_OF_PEAK * _matrix_product_rate(workspace.config.run.threads)
+        for layer in unknown:
+            duration_s += layer.num_todo * num_steps * _flop(network, generator, layer.info.tensor) / peak
     image_bytes = int(PNG_BYTES_PER_PIXEL * workspace.generator.image_px**2)
     film = workspace.film(0) or {"steps": (), "px": 0}
     film_bytes = int(WEBP_BYTES_PER_PIXEL * (len(film["steps"]) + 1) * film["px"] ** 2)
-    job_bytes = _stored_bytes(plan) or (
-        4 * workspace.generator.code_dim + image_bytes + film_bytes + 4 * workspace.config.ascent.steps
-    )
-    basis = [name for name, used in (("last run", len(unknown) < len(todo)), ("arithmetic", bool(unknown))) if used]
+    job_bytes = _stored_bytes(plan) or 4 * workspace.generator.code_dim + image_bytes + film_bytes + 4 * num_steps
+    fewest = Setting(workspace.batch, workspace.config.run.lanes or 1)
+    basis = [name for name, used in (("last run", known), ("arithmetic", unknown)) if used]
     return Prediction(
         duration_s=round(duration_s, 1),
-        memory_bytes=max((need.memory_bytes for need in needs.values()), default=0),
+        memory_bytes=max((engine_bytes(manifest, fewest) for manifest in manifests), default=0),
         store_bytes=int(plan.num_todo * job_bytes),
         site_bytes=int(plan.num_jobs * (job_bytes + SITE_BYTES_PER_JOB)) if plan.num_todo else 0,
         basis=" and ".join(basis) or "nothing to do",
@@ -118,43 +124,11 @@ def check_room(workspace: Workspace, prediction: Prediction) -> list[str]:
     return []
 
 
-@dataclass(frozen=True)
-class _Need:
-    """What a layer's engine takes: floating-point operations of one image-step, and memory."""
-
-    flop: float
-    memory_bytes: int
-
-    @classmethod
-    def of(cls, network: ir.Graph, generator: ir.Graph, layer: LayerPlan, batch: int) -> _Need:
-        nodes = [*_upstream(network, layer.info.tensor), *generator]
-        try:
-            flop = float(FLOP_PER_MULTIPLY_ADDITION * multiply_additions(nodes))
-        except (ModelError, IndexError, TypeError, ValueError, AttributeError):
-            flop = 0.0
-        activations = sum(math.prod(static_shape(value) or (0,)) for node in nodes for value in node.outputs)
-        weights = sum(_size_of(value) for graph in (network, generator) for value in graph.initializers.values())
-        return cls(flop, 4 * (2 * batch * activations + 3 * weights))
-
-
-def _upstream(graph: ir.Graph, tensor: str) -> list[ir.Node]:
-    """The nodes that a tensor is computed from."""
-    producers = {value.name: node for node in graph for value in node.outputs}
-    seen: dict[ir.Node, None] = {}
-    stack = [tensor]
-    while stack:
-        node = producers.get(stack.pop())
-        if node is not None and node not in seen:
-            seen[node] = None
-            stack += [value.name for value in node.inputs if value is not None and value.name is not None]
-    return list(seen)
-
-
-def _size_of(value: ir.Value) -> int:
-    try:
-        return math.prod(shape_of(value))
-    except ModelError:
-        return 0
+def _flop(network: ir.Graph, generator: ir.Graph, tensor: str) -> float:
+    """Floating-point operations of one image-step of a layer."""
+    value = next(value for node in network for value in node.outputs if value.name == tensor)
+    nodes = [*upstream(value), *generator]
+    return float(FLOP_PER_MULTIPLY_ADDITION * multiply_additions(nodes))
 
 
 def _stored_bytes(plan: Plan) -> float | None:

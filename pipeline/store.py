@@ -28,6 +28,7 @@ import numpy as np
 
 from export.errors import AtlasError, StoreError
 from pipeline.blobs import Blobs, Entry, open_blobs
+from pipeline.checked import Checked
 from pipeline.recipe import Recipe
 from pipeline.records import Record, from_parquet, to_parquet
 from pipeline.temporary import ABANDONED_S, is_leftover, temporary_name
@@ -183,17 +184,19 @@ class Store:
     def shards(self, key: str) -> tuple[StoredShard, ...]:
         """The done shards of a recipe, by name; one that is damaged is left out with a warning.
 
-        A parquet file is read and compared with its manifest, unless the listing tells its MD5.
+        A parquet file is read and compared with its manifest, unless the listing tells its MD5, or that it is the file
+        that was read and found whole before, see :mod:`pipeline.checked`.
         """
         entries = {entry.name: entry for entry in self.blobs.entries(key)}
         names = [name[: -len(".json")] for name in entries if name.endswith(".json") and not name.startswith(".")]
         names = [name for name in names if name != "recipe"]
         texts = self.blobs.read_many([f"{key}/{name}.json" for name in names])
-        found = []
+        found, known = [], Checked(self.url, key)
         for name, text in zip(names, texts, strict=True):
-            shard = self._checked(key, name, text, entries.get(f"{name}.parquet"))
+            shard = self._checked(key, name, text, entries.get(f"{name}.parquet"), known)
             if shard is not None:
                 found.append(shard)
+        known.keep()
         return tuple(found)
 
     def look(self, key: str, units: Sequence[int]) -> StoredShard | None:
@@ -205,7 +208,7 @@ class Store:
         text = self.blobs.read(f"{key}/{name}.json")
         if text is None:
             return None
-        return self._checked(key, name, text, None, listed=False)
+        return self._checked(key, name, text, None)
 
     def done_units(self, key: str) -> frozenset[int]:
         """Units of the done shards of a recipe."""
@@ -262,26 +265,28 @@ class Store:
         return len(leftovers)
 
     def _checked(
-        self, key: str, name: str, text: bytes | None, parquet: Entry | None, *, listed: bool = True
+        self, key: str, name: str, text: bytes | None, parquet: Entry | None, known: Checked | None = None
     ) -> StoredShard | None:
         try:
-            return self._verified(key, name, text, parquet, listed=listed)
+            return self._verified(key, name, text, parquet, known)
         except MALFORMED as error:
             log.warning("shard %s/%s of %s is damaged and will be made again: %s", key, name, self.url, error)
             return None
 
     def _load(self, key: str, name: str, text: bytes | None, parquet: Entry | None) -> StoredShard | None:
         try:
-            return self._verified(key, name, text, parquet, listed=True)
+            return self._verified(key, name, text, parquet)
         except MALFORMED:
             return None
 
-    def _verified(self, key: str, name: str, text: bytes | None, parquet: Entry | None, *, listed: bool) -> StoredShard:
+    def _verified(
+        self, key: str, name: str, text: bytes | None, parquet: Entry | None, known: Checked | None = None
+    ) -> StoredShard:
         """Raises one of MALFORMED if the manifest or what it describes is damaged."""
         shard = StoredShard.from_json(key, name, (text or b"").decode())
         wrong = ValueError("its parquet file is not the one its manifest describes")
-        if listed and parquet is None:
-            raise ValueError("its parquet file is missing")
+        if parquet is not None and known is not None and known.knows(parquet, shard.sha256):
+            return shard
         if parquet is not None and parquet.md5 is not None:
             if (parquet.md5, parquet.num_bytes) != (shard.md5, shard.num_bytes):
                 raise wrong
@@ -291,6 +296,8 @@ class Store:
             raise ValueError("its parquet file is missing")
         if not shard.holds(data):
             raise wrong
+        if parquet is not None and known is not None:
+            known.note(parquet, shard.sha256)
         return shard
 
 

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import json
 import platform
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from engine.footprint import engine_bytes
 from engine.host import num_threads
 from engine.protocol import Runner
-from engine.tuning import Setting, fastest, lane_choices
-from export.errors import EngineError, StoreError
+from engine.tuning import Setting, Tuned, fastest, lane_choices
+from export.errors import EngineError
 from export.manifest import GRAPH_REVISION, StepGraph, StepManifest
 from export.network import LayerInfo
 from export.step import compile_step
+from pipeline.facts import read_facts, write_facts
 from pipeline.memory import available_memory, format_size, resident_bytes
 from pipeline.recipe import short_digest
-from pipeline.temporary import replace_file
 
 if TYPE_CHECKING:
     from pipeline.workspace import Workspace
@@ -52,6 +51,7 @@ def compiled(workspace: Workspace, layer: str, batch: int, *, pre_activation: bo
         ascent=workspace.ascent,
         decay=workspace.config.generator.decay,
         pre_activation=pre_activation,
+        decode=workspace.decode(batch),
     )
 
 
@@ -70,38 +70,66 @@ def tuned_batch(workspace: Workspace) -> int:
     path = f"{FOLDER}/{short_digest(_models(workspace))}.json"
     kept = _batch_in(blobs.read(path))
     if kept is None:
-        setting, speeds = _measured(workspace, _furthest(workspace), BATCHES)
-        facts = {"batch": setting.batch, "image_steps_per_s": _by_name(speeds), **_models(workspace)}
+        tuned = _measured_batch(workspace)
+        tuned.close()
+        facts = {"batch": tuned.setting.batch, **_speeds(tuned), **_models(workspace)}
         blobs.create(path, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
-        kept = _batch_in(blobs.read(path)) or setting.batch
+        kept = _batch_in(blobs.read(path)) or tuned.setting.batch
     return kept
 
 
-def tuned_lanes(workspace: Workspace, graph: StepGraph) -> int:
-    """The number of lanes for this network, measured on the first of its layers that is built here; as many as fit.
+def fitting_lanes(workspace: Workspace, manifest: StepManifest) -> list[int]:
+    """The numbers of lanes that may be tried and fit, in ascending order.
 
     Raises:
-        EngineError: not even one lane fits the memory budget, or the runtime failed.
+        EngineError: not even the smallest fits the memory budget.
     """
-    manifest, shard = graph.manifest, workspace.config.run.shard_size
     if workspace.builder.device == "gpu":
-        return 1  # it has the one batch
+        return [1]  # it has the one batch
     choices = _lanes(workspace)
-    settings = [Setting(manifest.batch, lanes) for lanes in choices]
-    fitting = [setting.lanes for setting in settings if _fits(workspace, manifest, setting)]
+    fitting = [lanes for lanes in choices if _fits(workspace, manifest, Setting(manifest.batch, lanes))]
     if not fitting:
         raise _too_large(workspace, manifest, Setting(manifest.batch, choices[0]))
+    return fitting
+
+
+def tuned_engine(workspace: Workspace, graph: StepGraph, fitting: Sequence[int]) -> Runner:
+    """Build an engine with the number of lanes that is fastest for this network, or the next smaller one that fits.
+
+    It is measured on the first of the network's layers that is built here.
+
+    Args:
+        workspace: of the build.
+        graph: what to run.
+        fitting: from :func:`fitting_lanes`.
+
+    Returns:
+        The engine, entered; what is in its slots is of no meaning.
+
+    Raises:
+        EngineError: the runtime failed.
+    """
+    manifest = graph.manifest
+
+    def build(setting: Setting) -> Runner:
+        return workspace.builder.build(graph, {**workspace.engine_options, "lanes": setting.lanes})
+
+    choices = _lanes(workspace)
     if len(choices) == 1:
-        return choices[0]
+        return build(Setting(manifest.batch, choices[0])).__enter__()
     file = cache_file("tuning", {**identity(workspace), "batch": manifest.batch})
-    known = read_facts(file).get("lanes")
+    known, tuned = read_facts(file).get("lanes"), None
     if not isinstance(known, int) or known not in choices:
-        setting, speeds = _measured(workspace, manifest.layer, (manifest.batch,))
-        known = setting.lanes
-        facts = {"lanes": known, "image_steps_per_s": _by_name(speeds), "layer": manifest.layer}
-        write_facts(file, {**facts, **identity(workspace)})
-    busy = [lanes for lanes in fitting if lanes <= known and _is_busy(Setting(manifest.batch, lanes), shard)]
-    return max(busy, default=fitting[0])
+        tuned = fastest(build, [manifest.batch], fitting, lambda setting: _is_busy(workspace, setting))
+        known = tuned.setting.lanes
+        write_facts(file, {"lanes": known, **_speeds(tuned), "layer": manifest.layer, **identity(workspace)})
+    busy = [lanes for lanes in fitting if lanes <= known and _is_busy(workspace, Setting(manifest.batch, lanes))]
+    chosen = Setting(manifest.batch, max(busy, default=fitting[0]))
+    if tuned is not None and tuned.runner is not None and tuned.setting == chosen:
+        return tuned.runner
+    if tuned is not None:
+        tuned.close()
+    return build(chosen).__enter__()
 
 
 def identity(workspace: Workspace) -> dict[str, Any]:
@@ -115,22 +143,6 @@ def cache_file(kind: str, facts: Mapping[str, Any]) -> Path:
     return CACHE / f"{kind}-{short_digest(facts)}.json"
 
 
-def read_facts(path: Path) -> dict[str, Any]:
-    """A kept measurement; empty if there is none or it cannot be read: it is then made again."""
-    try:
-        found = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
-def write_facts(path: Path, facts: Mapping[str, Any]) -> None:
-    """Keep a measurement; in a read-only folder it is measured again next time."""
-    with suppress(OSError, StoreError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, (json.dumps(facts, indent=1, sort_keys=True) + "\n").encode())
-
-
 def _models(workspace: Workspace) -> dict[str, Any]:
     return {
         "runtime": workspace.builder.name,
@@ -142,31 +154,29 @@ def _models(workspace: Workspace) -> dict[str, Any]:
     }
 
 
-def _measured(workspace: Workspace, layer: str, batches: tuple[int, ...]) -> tuple[Setting, dict[Setting, float]]:
-    """The fastest setting that fits, and the speeds seen."""
+def _measured_batch(workspace: Workspace) -> Tuned:
+    """The fastest batch and lanes that fit."""
     graphs: dict[int, StepGraph] = {}
 
     def graph(batch: int) -> StepGraph:
         if batch not in graphs:
             graphs.clear()
-            graphs[batch] = compiled(workspace, layer, batch)
+            graphs[batch] = compiled(workspace, _furthest(workspace), batch)
         return graphs[batch]
 
-    manifest = graph(batches[len(batches) // 2]).manifest
-
-    shard = workspace.config.run.shard_size
+    manifest = graph(BATCHES[len(BATCHES) // 2]).manifest
+    largest = max(workspace.config.run.shard_size, BATCHES[0])
 
     def fits(setting: Setting) -> bool:
-        busy = setting.batch <= max(shard, batches[0]) and _is_busy(setting, shard)
-        return busy and _fits(workspace, manifest, setting)
+        return setting.batch <= largest and _is_busy(workspace, setting) and _fits(workspace, manifest, setting)
 
     def build(setting: Setting) -> Runner:
         return workspace.builder.build(graph(setting.batch), {**workspace.engine_options, "lanes": setting.lanes})
 
     lanes = _lanes(workspace)
-    if not fits(Setting(batches[0], lanes[0])):
-        raise _too_large(workspace, manifest, Setting(batches[0], lanes[0]))
-    return fastest(build, batches, lanes, fits)
+    if not fits(Setting(BATCHES[0], lanes[0])):
+        raise _too_large(workspace, manifest, Setting(BATCHES[0], lanes[0]))
+    return fastest(build, BATCHES, lanes, fits)
 
 
 def _lanes(workspace: Workspace) -> list[int]:
@@ -176,9 +186,9 @@ def _lanes(workspace: Workspace) -> list[int]:
     return [run.lanes] if run.lanes else lane_choices(num_threads(workspace.engine_options))
 
 
-def _is_busy(setting: Setting, shard: int) -> bool:
-    """Whether a shard of so many units gives every lane something to do."""
-    return setting.lanes == 1 or setting.batch * (setting.lanes - 1) < shard
+def _is_busy(workspace: Workspace, setting: Setting) -> bool:
+    """Whether a shard gives every lane something to do."""
+    return setting.lanes == 1 or setting.batch * (setting.lanes - 1) < workspace.config.run.shard_size
 
 
 def _fits(workspace: Workspace, manifest: StepManifest, setting: Setting) -> bool:
@@ -208,8 +218,9 @@ def _furthest(workspace: Workspace) -> str:
     return layers[-1].name if layers else workspace.config.layers[-1].name
 
 
-def _by_name(speeds: Mapping[Setting, float]) -> dict[str, float]:
-    return {f"{setting.batch}x{setting.lanes}": round(speed, 3) for setting, speed in speeds.items()}
+def _speeds(tuned: Tuned) -> dict[str, Any]:
+    speeds = {f"{setting.batch}x{setting.lanes}": round(speed, 3) for setting, speed in tuned.speeds.items()}
+    return {"image_steps_per_s": speeds}
 
 
 def _batch_in(data: bytes | None) -> int | None:

@@ -17,6 +17,7 @@ from engine.slots import StopRule
 from export.errors import ConfigError
 from export.generator import Declared, Generator, resolve_generator
 from export.network import LayerInfo, Network, resolve_network
+from export.step import compile_decode
 from export.update import Ascent
 from pipeline.config import AtlasConfig
 from pipeline.config.sections import STEPS_PER_FRAME
@@ -65,6 +66,20 @@ class Workspace:
     def batch(self) -> int:
         """Slots of a lane; measured first where configuration and store leave it open, see :mod:`pipeline.tuning`."""
         return tuned_batch(self)
+
+    def decode(self, batch: int) -> bytes:
+        """The graph that makes images of codes, see :func:`export.step.compile_decode`.
+
+        The same for every layer, and as large as the generator: that of the last batch is kept.
+        """
+        if batch not in self._decodes:
+            self._decodes.clear()
+            self._decodes[batch] = compile_decode(self.generator, batch)
+        return self._decodes[batch]
+
+    @cached_property
+    def _decodes(self) -> dict[int, bytes]:
+        return {}
 
     @property
     def ascent(self) -> Ascent:

@@ -18,61 +18,56 @@ from export.passes.constants import constant_of
 from export.passes.shapes import static_shape
 
 
-def needed_region(graph: ir.Graph, of: ir.Value, region: Region, source: ir.Value) -> Region:
-    """What ``region`` of ``of`` sees of ``source``; everything where the cone ends on the way.
+class Cone:
+    """What a region of a tensor needs of every other, planned once; :meth:`narrow` carries the plan out."""
 
-    Requires: static shapes.
-    """
-    wanted, _ = _plan(graph, of, region)
-    return wanted.get(source, whole(shape_of(source)))
+    def __init__(self, graph: ir.Graph, of: ir.Value, region: Region) -> None:
+        """Plan; nothing is changed.
 
+        Requires: topological order, opset 13 or later, static shapes of what ``of`` is computed from.
 
-def narrow(graph: ir.Graph, of: ir.Value, region: Region, source: ir.Value) -> Region:
-    """Narrow ``graph`` so that ``of`` holds just ``region`` of what it held.
-
-    Requires: topological order, opset 13 or later, static shapes from ``source``, a graph input, to ``of``.
-    Ensures: the values are the same; ``source`` has the shape of the returned region and stands for that part of it.
-
-    Args:
-        graph: changed in place.
-        of: a graph output.
-        region: part of it, one span per axis.
-        source: the graph input from which ``of`` is computed.
-
-    Returns:
-        The region of ``source`` that is read.
-    """
-    wanted, plans = _plan(graph, of, region)
-    seen = wanted.get(source, whole(shape_of(source)))
-    cropper = _Cropper(graph)
-    source.shape = ir.Shape(sizes(seen))
-    cropper.have[source] = seen
-    for node in list(graph):
-        plan = plans.get(node)
-        if plan is not None:
-            _apply(node, plan, cropper)
-    last = cropper.crop(of, region)
-    if last is not of:  # the last node computes more than asked: it ends the cone, or cannot compute just that
-        graph.outputs[graph.outputs.index(of)] = last
-        of.name, last.name = f"{of.name}/whole", of.name
-    return seen
-
-
-def _plan(graph: ir.Graph, of: ir.Value, region: Region) -> tuple[dict[ir.Value, Region], dict[ir.Node, Narrowing]]:
-    """(what is needed of every value, how every reached node computes it)."""
-    wanted: dict[ir.Value, Region] = {of: region}
-    plans: dict[ir.Node, Narrowing] = {}
-    for node in reversed(list(graph)):
-        regions = [wanted[v] for v in node.outputs if v in wanted]
-        if not regions:
-            continue
-        plan = _narrowed(node, regions)
-        plans[node] = plan
-        for value, need in zip(node.inputs, plan.needs, strict=True):
-            if value is None or need is None or constant_of(value) is not None:
+        Args:
+            graph: that holds ``of``.
+            of: a tensor.
+            region: part of it, one span per axis.
+        """
+        self._graph, self._of, self._region = graph, of, region
+        self._wanted: dict[ir.Value, Region] = {of: region}
+        self._plans: dict[ir.Node, Narrowing] = {}
+        for node in reversed(list(graph)):
+            regions = [self._wanted[v] for v in node.outputs if v in self._wanted]
+            if not regions:
                 continue
-            wanted[value] = hull(wanted[value], need) if value in wanted else need
-    return wanted, plans
+            plan = _narrowed(node, regions)
+            self._plans[node] = plan
+            for value, need in zip(node.inputs, plan.needs, strict=True):
+                if value is None or need is None or constant_of(value) is not None:
+                    continue
+                known = self._wanted.get(value)
+                self._wanted[value] = need if known is None else hull(known, need)
+
+    def needed(self, source: ir.Value) -> Region:
+        """What the region sees of ``source``; everything where the cone ends on the way."""
+        return self._wanted.get(source) or whole(shape_of(source))
+
+    def narrow(self, source: ir.Value) -> None:
+        """Narrow the graph so that the tensor, one of its outputs, holds just the region of what it held. Once.
+
+        Ensures: the values are the same; ``source``, the graph input from which they are computed, has the shape of
+        ``needed(source)`` and stands for that part of it.
+        """
+        graph, of, seen = self._graph, self._of, self.needed(source)
+        cropper = _Cropper(graph)
+        source.shape = ir.Shape(sizes(seen))
+        cropper.have[source] = seen
+        for node in list(graph):
+            plan = self._plans.get(node)
+            if plan is not None:
+                _apply(node, plan, cropper)
+        last = cropper.crop(of, self._region)
+        if last is not of:  # the last node computes more than asked: it ends the cone, or cannot compute just that
+            graph.outputs[graph.outputs.index(of)] = last
+            of.name, last.name = f"{of.name}/whole", of.name
 
 
 def _narrowed(node: ir.Node, regions: Sequence[Region]) -> Narrowing:

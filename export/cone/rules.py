@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from export.cone.regions import Narrowing, Region, Rule, broadcast, shape_of, whole, widened
 from export.passes.constants import constant_of
+from export.windows import windows_of
 
 RULES: dict[str, Rule] = {}
 
@@ -66,16 +67,13 @@ def window(node: ir.Node, out: Region) -> Narrowing | None:
     """Rows ``[a, b)`` read rows ``[a s - p, (b - 1) s - p + (k - 1) d + 1)``; what lies outside becomes padding."""
     if len(node.outputs) > 1:
         return None
-    shape, out_shape = shape_of(node.inputs[0]), shape_of(node.outputs[0])
-    rank = len(shape) - 2
-    kernel = list(_attribute(node, "kernel_shape", shape_of(node.inputs[1])[2:] if len(node.inputs) > 1 else ()))
-    strides, dilations = (_attribute(node, name, [1] * rank) for name in ("strides", "dilations"))
-    begin, end = _pads(node, kernel, strides, dilations)
+    shape, out_shape, windows = shape_of(node.inputs[0]), shape_of(node.outputs[0]), windows_of(node)
+    kernel, strides, begin, end = windows.kernel, windows.strides, windows.begin, windows.end
     region, need, before, after = [*whole(out_shape[:2])], [*whole(shape[:2])], [], []
-    for i in range(rank):
+    for i in range(len(kernel)):
         first, last = out[2 + i]
         low = first * strides[i] - begin[i]
-        high = (last - 1) * strides[i] - begin[i] + (kernel[i] - 1) * dilations[i] + 1
+        high = (last - 1) * strides[i] - begin[i] + (kernel[i] - 1) * windows.dilations[i] + 1
         beyond = node.op_type == "AveragePool" and _attribute(node, "count_include_pad", 0)
         if beyond and high > shape[2 + i] + end[i]:
             return None  # the last window of ceil_mode counts only the part inside the padding
@@ -91,22 +89,6 @@ def window(node: ir.Node, out: Region) -> Narrowing | None:
         attributes["ceil_mode"] = None
     rest = [None] * (len(node.inputs) - 1)
     return Narrowing((tuple(region),), (tuple(need), *rest), attributes)
-
-
-def _pads(node: ir.Node, kernel: list[int], strides: Any, dilations: Any) -> tuple[list[int], list[int]]:
-    n = len(kernel)
-    auto = _attribute(node, "auto_pad", "NOTSET")
-    if auto == "NOTSET":
-        pads = list(_attribute(node, "pads", [0] * (2 * n)))
-        return pads[:n], pads[n:]
-    begin, end = [0] * n, [0] * n
-    if auto.startswith("SAME"):
-        out, size = shape_of(node.outputs[0])[2:], shape_of(node.inputs[0])[2:]
-        for i in range(n):
-            total = max(0, (out[i] - 1) * strides[i] + (kernel[i] - 1) * dilations[i] + 1 - size[i])
-            small, large = total // 2, total - total // 2
-            begin[i], end[i] = (small, large) if auto == "SAME_UPPER" else (large, small)
-    return begin, end
 
 
 @_rule("ConvTranspose")

@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import math
 import re
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +22,7 @@ from export.generators.images import Sampler, Source
 from export.generators.publish import publish, read_checkpoint
 from export.generators.recipe import TrainConfig
 from export.generators.train import STATISTICS_FROM, Trainer, check_same
+from export.interrupts import held, pressed
 from export.models import read_model
 from export.network import Network
 from export.passes.half import HALF
@@ -108,10 +107,12 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
     shown = torch.from_numpy(trainer.sampler.batch(STATISTICS_FROM - 1, NUM_SHOWN).images).to(options.device)
     (out / "samples").mkdir(exist_ok=True)
     steps, started, first = options.config.steps, time.monotonic(), trainer.done
-    with interruptible() as interrupted:
-        while trainer.done < steps and not interrupted():
+    with held():
+        last = trainer.done >= steps
+        while not last:
             record = trainer.step()
-            if trainer.done % options.every and trainer.done != steps and not interrupted():
+            last = trainer.done == steps or pressed()
+            if trainer.done % options.every and not last:
                 continue
             pace = (time.monotonic() - started) / (trainer.done - first)
             entry = {k: round(v, 4) for k, v in record.items()} | {"s_per_step": round(pace, 3)}
@@ -122,8 +123,6 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
             part = checkpoint.with_suffix(".part")
             torch.save(trainer.state(), part)
             part.replace(checkpoint)
-        if interrupted():
-            raise KeyboardInterrupt
     made = out / "generator.onnx"
     card = publish(
         checkpoint, made, options.trained_on or said_of(options.images), title=options.title, network=network
@@ -211,27 +210,6 @@ def progress_line(record: dict[str, float], steps: int, pace_s: float) -> str:
     left = (steps - record["step"]) * pace_s
     losses = "  ".join(f"{name} {value:.3f}" for name, value in record.items() if name != "step")
     return f"step {record['step']:.0f}/{steps}  {losses}  {pace_s:.2f} s/step, {left / 3600:.1f} h left"
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C sets a flag, so that the step in progress ends; a second one stops at once."""
-    hit: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if hit:
-            raise KeyboardInterrupt
-        hit.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:  # not the main thread: the caller interrupts by other means
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(hit)
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 @torch.no_grad()

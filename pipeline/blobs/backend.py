@@ -16,12 +16,14 @@ class Entry:
         num_bytes: its size.
         md5: hexadecimal, where the listing tells it; None where only reading would.
         age_s: seconds since it was written, by the clock of the place; 0 where the place does not tell.
+        state: another whenever the file's content is; None where the place does not tell, or not yet.
     """
 
     name: str
     num_bytes: int
     md5: str | None
     age_s: float
+    state: str | None = None
 
 
 class Backend(Protocol):

@@ -16,6 +16,9 @@ from pipeline.temporary import temporary_name
 NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 """Errors of file systems without hard links."""
 
+SETTLED_S = 2.0
+"""Age from which the next change of a file is sure to be told by its times; the clocks of file systems are coarse."""
+
 
 class LocalBackend:
     """Files are written under a temporary name, flushed to the disk, and renamed or linked into place."""
@@ -78,7 +81,8 @@ class LocalBackend:
                 for item in scan:
                     if item.is_file():
                         state = item.stat()
-                        found.append(Entry(item.name, state.st_size, None, max(0.0, now - state.st_mtime)))
+                        age_s = max(0.0, now - state.st_mtime)
+                        found.append(Entry(item.name, state.st_size, None, age_s, _state(state, now)))
         except FileNotFoundError:
             return []
         return found
@@ -104,3 +108,13 @@ class LocalBackend:
             yield part
         finally:
             part.unlink(missing_ok=True)
+
+
+def _state(found: os.stat_result, now: float) -> str | None:
+    """Number, size and times: the last is set by the system at every change, and by nobody else.
+
+    None of a file that has just been changed: another change might not show.
+    """
+    if now - found.st_ctime < SETTLED_S:
+        return None
+    return f"{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"

@@ -10,6 +10,7 @@ import sys
 import click
 
 from export.errors import AtlasError, InputError
+from export.interrupts import listening
 from pipeline.cli import (  # noqa: F401  (each adds its commands to the group)
     build,
     evidence,
@@ -38,7 +39,8 @@ def run(arguments: list[str]) -> int:
     A foreseen error is one sentence on stderr; an unforeseen one keeps its traceback.
     """
     try:
-        cli.main(arguments, prog_name="neuron-atlas", standalone_mode=False)
+        with listening():
+            cli.main(arguments, prog_name="neuron-atlas", standalone_mode=False)
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:

@@ -44,7 +44,8 @@ def build(out: Path | None, compare: tuple[Path, ...], **options: Any) -> None:
 @config_options
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def plan(out: Path | None, as_json: bool, **options: Any) -> None:
-    """Tell what a build of CONFIG would do, and about what it would take; compute nothing."""
+    """Tell what a build of CONFIG would do, and about what it would take; run nothing."""
+    from pipeline.check import check_plan
     from pipeline.memory import format_size
     from pipeline.plan import make_plan
     from pipeline.predict import predict
@@ -54,7 +55,7 @@ def plan(out: Path | None, as_json: bool, **options: Any) -> None:
     config = configured(**options)
     workspace = open_workspace(config, out or config.default_out)
     made = make_plan(workspace)
-    prediction = predict(workspace, made)
+    prediction = predict(workspace, made, check_plan(workspace, made))
     facts = made.to_dict()
     if as_json:
         click.echo(json.dumps({**facts, "prediction": prediction.to_dict()}))

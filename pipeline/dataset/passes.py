@@ -16,6 +16,7 @@ import numpy as np
 from engine.runtimes import get_builder
 from export.dataset_graph import STATE, Target, compile_dataset
 from export.errors import InputError
+from export.interrupts import check
 from export.network import Network
 from pipeline.dataset.images import Batch, ImageSet, batches
 from pipeline.dataset.statistics import Statistics
@@ -119,6 +120,7 @@ def run_pass(
     start, saved, first = time.monotonic(), time.monotonic(), cursor
     threads = settings.threads or os.cpu_count() or 1
     for batch in batches(images, order[cursor:], settings.batch, card.height, card.width, threads):
+        check()
         counter.add(batch)
         broken += batch.broken
         cursor = min(cursor + settings.batch, len(order))

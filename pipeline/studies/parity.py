@@ -155,6 +155,7 @@ def _graph(context: Context, layer: LayerResults) -> StepGraph:
         batch=BATCH,
         ascent=replace(workspace.ascent, jitter_px=0),
         decay=workspace.config.generator.decay,
+        decode=workspace.decode(BATCH),
     )
 
 

@@ -15,7 +15,7 @@ import click
 import onnx_ir as ir
 
 from export.arithmetic import multiply_additions
-from export.cone import narrow, needed_region
+from export.cone import Cone
 from export.cone.regions import whole
 from export.generator import Generator, load_generator
 from export.generators.deepsim import randomised, save_generator
@@ -37,11 +37,11 @@ def counts(
     full = multiply_additions(body.graph) + multiply_additions(image.graph)
     of, source = body.graph.outputs[0], body.graph.inputs[0]
     region = position_region(of, (layer.shape[1] // 2, layer.shape[2] // 2))
-    pixels = needed_region(body.graph, of, region, source)
-    narrow(body.graph, of, region, source)
-    _, part = view.part(*pixels[2:])
+    seen = Cone(body.graph, of, region)
+    seen.narrow(source)
+    _, part = view.part(*seen.needed(source)[2:])
     whole_image = whole((1, 3, generator.image_px, generator.image_px))
-    narrow(image.graph, image.graph.outputs[0], (*whole_image[:2], *part), image.graph.inputs[0])
+    Cone(image.graph, image.graph.outputs[0], (*whole_image[:2], *part)).narrow(image.graph.inputs[0])
     return full, multiply_additions(body.graph) + multiply_additions(image.graph)
 
 

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import importlib
-import sys
-import types
 from collections.abc import Iterator
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,6 +22,7 @@ from tests.conformance.test_runtime import TestRuntime as Conformance
 from tests.engine.fake_ort import FakeOrt
 from tests.engine.graphs import Mlp, conv_graph
 from tests.engine.reference import NumpyRunner
+from tests.engine.seeding import Fault, assert_caught, loaded
 
 BATCH, CODE_DIM, NUM_UNITS = 5, 48, 9
 MLP = Mlp.random(code_dim=CODE_DIM, num_units=NUM_UNITS)
@@ -166,24 +163,9 @@ BATTERY = (follows_numpy, starts_idle, nothing_is_made_after_the_start, never_on
 MODULES = {"host": "engine.host", "ort": "engine.ort", "builder": "engine.runtimes.onnxruntime_cuda"}
 
 
-def code(fault: tuple[str, str, str] | None = None) -> Any:
-    """The modules freshly loaded, with one text replaced in one of them."""
-    kept = {full: sys.modules.pop(full) for full in MODULES.values()}
-    try:
-        for name, full in MODULES.items():
-            spec = importlib.util.find_spec(full)
-            assert spec is not None
-            assert spec.origin is not None
-            text = Path(spec.origin).read_text(encoding="utf-8")
-            if fault is not None and fault[0] == name:
-                assert text.count(fault[1]) == 1, f"{fault[1]!r} must occur once in {name}"
-                text = text.replace(fault[1], fault[2])
-            module = types.ModuleType(full)
-            sys.modules[full] = module
-            exec(compile(text, spec.origin, "exec"), module.__dict__)
-        made = sys.modules[MODULES["builder"]]
-    finally:
-        sys.modules.update(kept)
+def code(fault: Fault | None = None) -> Any:
+    """Something that builds, with a fault or without."""
+    made = loaded(MODULES, fault)["builder"]
 
     def build(ort: FakeOrt, graphs: bool) -> Any:
         kind = made.OnnxRuntimeCudaBuilder
@@ -231,13 +213,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_seeded_fault_is_caught(name: str) -> None:
-    faulty = code(FAULTS[name])
-    for check in BATTERY:
-        try:
-            check(faulty)
-        except (Exception, pytest.fail.Exception):
-            return
-    raise AssertionError(f"no check of the battery sees: {name}")
+    assert_caught(BATTERY, code(FAULTS[name]))
 
 
 class TestRealBindings:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from engine.protocol import Runner
 from engine.tuning import Setting, fastest, lane_choices
 from tests.engine.graphs import Mlp
 from tests.engine.reference import NumpyRunner
@@ -47,7 +48,11 @@ class Bench:
         self.clock, self.built = Clock(), dict[Setting, Waiting]()
         self._speed = speed
 
+    def open(self) -> list[Waiting]:
+        return [runner for runner in self.built.values() if not runner.closed]
+
     def __call__(self, setting: Setting) -> Waiting:
+        assert self.open() == []  # there may be memory for one
         delay_s = setting.num_slots / self._speed(setting)
         self.built[setting] = Waiting(setting.num_slots, delay_s, self.clock)
         return self.built[setting]
@@ -61,12 +66,26 @@ class Bench:
         ({1: 100, 2: 102, 4: 102}, 1),  # less than a lane is worth
     ],
 )
-def test_the_fastest_lanes_are_chosen_and_every_engine_is_closed(speeds: dict[int, float], best: int) -> None:
+def test_the_fastest_lanes_are_chosen_and_their_engine_stays_if_it_was_the_last(
+    speeds: dict[int, float], best: int
+) -> None:
     bench = Bench(lambda setting: speeds[setting.lanes])
-    found, measured = fastest(bench, [16], list(speeds), clock=bench.clock)
-    assert found == Setting(16, best)
-    assert {setting.lanes: speed for setting, speed in measured.items()} == pytest.approx(speeds)
-    assert all(runner.closed for runner in bench.built.values())
+    found = fastest(bench, [16], list(speeds), clock=bench.clock)
+    assert found.setting == Setting(16, best)
+    assert {setting.lanes: speed for setting, speed in found.speeds.items()} == pytest.approx(speeds)
+    assert list(found.speeds) == [Setting(16, lanes) for lanes in speeds]
+    kept: list[Runner] = [bench.built[Setting(16, best)]] if best == max(speeds) else []
+    assert bench.open() == kept == [runner for runner in [found.runner] if runner is not None]
+    found.close()
+    assert bench.open() == []
+
+
+def test_an_engine_that_fails_is_closed() -> None:
+    bench = Bench(lambda setting: 0 if setting.lanes == 2 else 1)  # division by zero when it is built
+    with pytest.raises(ZeroDivisionError):
+        fastest(bench, [16], [1, 2], clock=bench.clock)
+    assert len(bench.built) == 1
+    assert bench.open() == []
 
 
 @pytest.mark.parametrize(
@@ -83,15 +102,15 @@ def test_the_fastest_lanes_are_chosen_and_every_engine_is_closed(speeds: dict[in
 )
 def test_the_batch_grows_or_shrinks_while_it_pays(speeds: dict[int, float], best: int) -> None:
     bench = Bench(lambda setting: speeds[setting.batch])
-    found, measured = fastest(bench, list(speeds), [1], clock=bench.clock)
-    assert found == Setting(best, 1)
-    assert best in {setting.batch for setting in measured}
+    found = fastest(bench, list(speeds), [1], clock=bench.clock)
+    assert found.setting == Setting(best, 1)
+    assert best in {setting.batch for setting in found.speeds}
 
 
 def test_what_does_not_fit_is_not_built() -> None:
     bench = Bench(lambda setting: setting.num_slots)
-    found, _ = fastest(bench, [4, 8, 16, 32], [1, 2], lambda setting: setting.num_slots <= 16, bench.clock)
-    assert found == Setting(16, 1)
+    found = fastest(bench, [4, 8, 16, 32], [1, 2], lambda setting: setting.num_slots <= 16, bench.clock)
+    assert found.setting == Setting(16, 1)
     assert max(setting.num_slots for setting in bench.built) == 16
     with pytest.raises(ValueError, match="fits"):
         fastest(bench, [4], [1], lambda setting: False, bench.clock)

@@ -57,3 +57,14 @@ def test_weights_are_counted_by_their_dtype() -> None:
         }"""
     )
     assert weight_bytes(graph) == 2 * 4 + 8
+
+
+def test_what_has_no_shape_counts_nothing() -> None:
+    graph = graph_of(
+        """<ir_version: 10, opset_import: ["" : 21]>
+        g (float[2, 8] x) => (float[2, 8] y) {
+            places = NonZero (x)
+            y = Neg (x)
+        }"""
+    )
+    assert live_bytes(graph) == 64 + 64

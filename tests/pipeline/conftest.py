@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+import pipeline.checked
 import pipeline.tuning
 from engine.protocol import Builder
 from engine.runtimes import builders
@@ -23,6 +24,14 @@ def engine_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Where this test's engines keep what was measured of them."""
     folder = tmp_path / "engines"
     monkeypatch.setattr(pipeline.tuning, "CACHE", folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def store_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where it is kept which files of this test's stores were found whole."""
+    folder = tmp_path / "stores"
+    monkeypatch.setattr(pipeline.checked, "CACHE", folder)
     return folder
 
 

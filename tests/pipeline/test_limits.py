@@ -20,16 +20,20 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from engine.footprint import OVERHEAD_BYTES, engine_bytes
+from engine.tuning import Setting
 from export.errors import StoreError
 from pipeline import build as building
 from pipeline import predict as predicting
 from pipeline import versions
 from pipeline.build import build
+from pipeline.check import check_plan
 from pipeline.config import Overrides, load_config
 from pipeline.plan import make_plan
-from pipeline.predict import check_room, predict
+from pipeline.predict import Prediction, check_room, predict
 from pipeline.progress import SilentReporter
-from pipeline.workspace import open_workspace
+from pipeline.tuning import compiled
+from pipeline.workspace import Workspace, open_workspace
 from tests.pipeline import commands
 from tests.pipeline.test_build import results_of
 
@@ -146,6 +150,11 @@ def test_a_clock_that_jumps_in_mid_run_changes_no_byte_and_loses_nothing(
     assert build(config, out, SilentReporter()).num_made == 0
 
 
+def predicted(workspace: Workspace) -> Prediction:
+    plan = make_plan(workspace)
+    return predict(workspace, plan, check_plan(workspace, plan))
+
+
 def test_too_little_room_is_told_before_the_night_starts(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -158,7 +167,7 @@ def test_too_little_room_is_told_before_the_night_starts(
 
 def test_too_little_memory_is_a_warning(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     workspace = open_workspace(load_config(str(tiny)), tmp_path / "out")
-    prediction = predict(workspace, make_plan(workspace))
+    prediction = predicted(workspace)
     monkeypatch.setattr(predicting, "available_memory", lambda: prediction.memory_bytes + 1)
     assert check_room(workspace, prediction) == []
     monkeypatch.setattr(predicting, "available_memory", lambda: prediction.memory_bytes - 1)
@@ -169,19 +178,21 @@ def test_too_little_memory_is_a_warning(tiny: Path, tmp_path: Path, monkeypatch:
 def test_predictions_come_from_the_last_run_where_there_was_one(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     workspace = open_workspace(load_config(str(tiny)), out)
-    first = predict(workspace, make_plan(workspace))
+    first = predicted(workspace)
     assert first.basis == "arithmetic"
     assert first.store_bytes > 0
     assert first.site_bytes > 0
-    assert first.memory_bytes > 3 * 4 * (6 * 3 * 9 + 7 * 6 * 9)
+    manifest = compiled(workspace, "fc", 3).manifest
+    needed = engine_bytes(manifest, Setting(3, 1)) - OVERHEAD_BYTES
+    assert first.memory_bytes - OVERHEAD_BYTES == pytest.approx(needed, rel=0.02)
     build(Overrides(layers=("fc",), units="0:4").apply(load_config(str(tiny))), out, SilentReporter())
     rate = json.loads((out / "report.json").read_text())["layers"]["fc"]["units_per_s"]
     workspace = open_workspace(Overrides(layers=("fc",)).apply(load_config(str(tiny))), out)
-    second = predict(workspace, make_plan(workspace))
+    second = predicted(workspace)
     assert second.basis == "last run"
     assert second.duration_s == pytest.approx(2 / rate, abs=0.06)
     build(load_config(str(tiny)), out, SilentReporter())
-    assert predict(workspace, make_plan(workspace)).basis == "nothing to do"
+    assert predicted(workspace).basis == "nothing to do"
 
 
 def test_a_hundred_thousand_shards_are_planned_in_seconds_and_little_memory(tiny: Path, tmp_path: Path) -> None:
@@ -204,7 +215,7 @@ def test_a_hundred_thousand_shards_are_planned_in_seconds_and_little_memory(tiny
     took_s = time.process_time() - start
     assert len(plan.shards) == 100_000
     assert took_s < 20
-    assert predict(workspace, plan).duration_s > 0
+    assert predict(workspace, plan, []).duration_s > 0
     tracemalloc.start()
     again = make_plan(workspace)
     held_bytes, peak_bytes = tracemalloc.get_traced_memory()

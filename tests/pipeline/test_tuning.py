@@ -7,12 +7,13 @@ from pathlib import Path
 import pytest
 
 import pipeline.tuning
-from engine.tuning import Setting
+from engine.protocol import Runner
+from engine.tuning import Setting, Tuned
 from export.errors import EngineError
 from pipeline.engines import Engines
 from pipeline.memory import resident_bytes
 from pipeline.plan import make_plan
-from pipeline.tuning import FOLDER, compiled, tuned_lanes
+from pipeline.tuning import FOLDER, compiled, fitting_lanes, tuned_engine
 from pipeline.workspace import Workspace
 
 Open = Callable[..., Workspace]
@@ -21,18 +22,20 @@ GIB = 1 << 30
 
 
 class Measurements:
-    """Stands in for :func:`engine.tuning.fastest`; ``choice`` is what it finds."""
+    """Stands in for :func:`engine.tuning.fastest`; ``choice`` is what it finds, and whose engine it keeps."""
 
     def __init__(self, choice: Setting) -> None:
         self.choice, self.asked = choice, list[tuple[list[int], list[int]]]()
+        self.kept: list[Runner] = []
 
-    def __call__(self, build, batches, lanes, fits) -> tuple[Setting, dict[Setting, float]]:
+    def __call__(self, build, batches, lanes, fits) -> Tuned:
         self.asked.append((list(batches), list(lanes)))
         assert fits(self.choice)
-        with build(self.choice) as runner:
-            assert runner.num_slots == self.choice.num_slots
-            assert runner.manifest.batch == self.choice.batch
-        return self.choice, {self.choice: 1.0}
+        runner = build(self.choice).__enter__()
+        assert runner.num_slots == self.choice.num_slots
+        assert runner.manifest.batch == self.choice.batch
+        self.kept.append(runner)
+        return Tuned(self.choice, {self.choice: 1.0}, runner)
 
 
 @pytest.fixture
@@ -50,8 +53,10 @@ def test_lanes_are_measured_once_per_network(workspace_of: Open, engine_cache: P
     batch = workspace.config.run.batch
     measurements = measured(Setting(batch, 2))
     with Engines(workspace) as engines:
-        for layer in ("relu1", "fc"):
-            assert engines.runner(layer, pre_activation=False).num_slots == 2 * batch
+        assert engines.runner("relu1", pre_activation=False) is measurements.kept[0]
+        assert engines.runner("fc", pre_activation=False).num_slots == 2 * batch
+    with pytest.raises(EngineError, match="closed"):
+        measurements.kept[0].scalars()
     assert measurements.asked == [([batch], [1, 2])]
     assert len(list(engine_cache.glob("tuning-*.json"))) == 1
 
@@ -107,13 +112,18 @@ def test_a_budget_takes_lanes_away(workspace_of: Open, measured, monkeypatch) ->
     measured(Setting(batch, 2))
     enough = workspace_of(threads=2, shard_size=64, memory=2 * batch * GIB + 2 * resident_bytes())
     graph = compiled(enough, "fc", batch)
-    assert tuned_lanes(enough, graph) == 2
-    assert tuned_lanes(workspace_of(threads=2, shard_size=batch), graph) == 1  # a second lane would idle
+
+    def lanes(workspace: Workspace) -> int:
+        with tuned_engine(workspace, graph, fitting_lanes(workspace, graph.manifest)) as runner:
+            return runner.num_slots // batch
+
+    assert lanes(enough) == 2
+    assert lanes(workspace_of(threads=2, shard_size=batch)) == 1  # a second lane would idle
     tight = workspace_of(threads=2, shard_size=64, memory=batch * GIB + 2 * resident_bytes())
-    assert tuned_lanes(tight, graph) == 1
+    assert lanes(tight) == 1
     with pytest.raises(
         EngineError, match=rf"fc needs about .* in a batch of {batch}, .*--memory or a smaller run.batch"
     ):
-        tuned_lanes(workspace_of(threads=2, memory=GIB), graph)
+        fitting_lanes(workspace_of(threads=2, memory=GIB), graph.manifest)
     with pytest.raises(EngineError, match=r"batch of 4, and the budget is 1\.07 GB; allow more with --memory$"):
         _ = workspace_of(threads=2, memory=GIB, batch=0).batch

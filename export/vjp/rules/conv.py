@@ -14,22 +14,7 @@ import onnx_ir as ir
 
 from export.vjp.emit import Emitter, shape_of
 from export.vjp.registry import Site, rule
-
-
-def window_geometry(s: Site, kernel: list[int]) -> tuple[list[int], list[int], list[int]]:
-    """(strides, pads at the beginning, dilations) of a Conv or pool, ``auto_pad`` resolved."""
-    n = len(kernel)
-    strides, dilations = s.attribute("strides", [1] * n), s.attribute("dilations", [1] * n)
-    begin = s.attribute("pads", [0] * (2 * n))[:n]
-    auto = s.attribute("auto_pad", "NOTSET")
-    if auto == "VALID":
-        begin = [0] * n
-    elif auto.startswith("SAME"):
-        begin = []
-        for size, out, k, stride, d in zip(s.shape()[2:], shape_of(s.y)[2:], kernel, strides, dilations, strict=True):
-            total = max(0, (out - 1) * stride + (k - 1) * d + 1 - size)
-            begin.append(total // 2 if auto == "SAME_UPPER" else total - total // 2)
-    return strides, begin, dilations
+from export.windows import Windows, windows_of
 
 
 def zero_stuffed(e: Emitter, g: ir.Value, strides: list[int]) -> ir.Value:
@@ -52,9 +37,7 @@ def conv_input_vjp(
     g: ir.Value,
     weight: ir.Value | npt.NDArray[Any],
     size: tuple[int, ...],
-    strides: list[int],
-    begin: list[int],
-    dilations: list[int],
+    windows: Windows,
     group: int,
 ) -> ir.Value:
     """``dx = g zero-stuffed by the stride, convolved with W flipped and its channels exchanged``.
@@ -64,12 +47,10 @@ def conv_input_vjp(
         g: (N, O, *out) cotangent.
         weight: (O, I / group, *kernel); a constant gets an initializer of its own.
         size: spatial shape of x.
-        strides: of the forward convolution.
-        begin: its pads at the beginning; those at the end follow from the sizes.
-        dilations: of the forward convolution.
+        windows: of the forward convolution; their end follows from the sizes.
         group: of the forward convolution.
     """
-    kernel = list(_shape(weight)[2:])
+    kernel, strides, begin, dilations = windows.kernel, windows.strides, windows.begin, windows.dilations
     out = list(shape_of(g)[2:])
     reach = [(k - 1) * d for k, d in zip(kernel, dilations, strict=True)]
     strided = any(stride > 1 for stride in strides)
@@ -148,10 +129,7 @@ def _shape(weight: ir.Value | npt.NDArray[Any]) -> tuple[int, ...]:
 def conv(s: Site) -> Mapping[int, ir.Value]:
     """``y = W * x + b``:  ``dx = W^T * g``."""
     s.only_input(0)
-    weight = s.input(1)
-    strides, begin, dilations = window_geometry(s, list(shape_of(weight)[2:]))
-    group = s.attribute("group", 1)
-    return {0: conv_input_vjp(s.e, s.g, weight, s.shape()[2:], strides, begin, dilations, group)}
+    return {0: conv_input_vjp(s.e, s.g, s.input(1), s.shape()[2:], windows_of(s.node), s.attribute("group", 1))}
 
 
 @rule("ConvTranspose")

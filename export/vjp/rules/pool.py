@@ -10,7 +10,8 @@ import onnx_ir as ir
 
 from export.vjp.emit import Emitter, shape_of
 from export.vjp.registry import Site, rule
-from export.vjp.rules.conv import conv_input_vjp, window_geometry, zero_stuffed
+from export.vjp.rules.conv import conv_input_vjp, zero_stuffed
+from export.windows import Windows, windows_of
 
 LOWEST = -1e30
 LOWEST_HALF = -6e4
@@ -22,10 +23,10 @@ def max_pool(s: Site) -> Mapping[int, ir.Value]:
     e = s.e
     if len(s.cotangents) > 1 and s.cotangents[1] is not None:
         raise s.refuse("its indices are used")
-    kernel = s.attribute("kernel_shape", [])
-    strides, begin, dilations = window_geometry(s, kernel)
+    windows = windows_of(s.node)
+    kernel, strides, begin, dilations = windows.kernel, windows.strides, windows.begin, windows.dilations
     size, out = s.shape()[2:], shape_of(s.y)[2:]
-    _check_last_window(s, strides, begin)
+    _check_last_window(s, windows)
     need = [(o - 1) * st + (k - 1) * d + 1 for o, st, k, d in zip(out, strides, kernel, dilations, strict=True)]
     end = [n - i - b for n, i, b in zip(need, size, begin, strict=True)]
     lowest = LOWEST_HALF if s.x.dtype == ir.DataType.FLOAT16 else LOWEST
@@ -46,8 +47,8 @@ def max_pool(s: Site) -> Mapping[int, ir.Value]:
     return {0: e.pad(whole, [0, 0, *(-b for b in begin)], [0, 0, *(-x for x in end)])}
 
 
-def _check_last_window(s: Site, strides: list[int], begin: list[int]) -> None:
-    for n, o, stride, b in zip(s.shape()[2:], shape_of(s.y)[2:], strides, begin, strict=True):
+def _check_last_window(s: Site, windows: Windows) -> None:
+    for n, o, stride, b in zip(s.shape()[2:], shape_of(s.y)[2:], windows.strides, windows.begin, strict=True):
         if (o - 1) * stride >= n + b:
             raise s.refuse("its last window begins beyond the input, where runtimes drop it; set ceil_mode to 0")
 
@@ -100,40 +101,29 @@ def _placed(e: Emitter, parts: dict[tuple[int, ...], ir.Value], strides: list[in
 def average_pool(s: Site) -> Mapping[int, ir.Value]:
     """``y = sum over the window / count``:  g / count spread over the window: a depthwise convolution with ones."""
     e = s.e
-    kernel = s.attribute("kernel_shape", [])
-    strides, begin, dilations = window_geometry(s, kernel)
-    size, out, channels = s.shape()[2:], shape_of(s.y)[2:], s.shape()[1]
-    _check_last_window(s, strides, begin)
-    g = e.op("Mul", s.g, e.const(1 / _counts(s, kernel, strides, begin, dilations, size, out), like=s.g))
-    tiles = all(k == st and o * k == n for k, st, o, n in zip(kernel, strides, out, size, strict=True))
-    if tiles and len(kernel) == 2 and not any(begin) and all(d == 1 for d in dilations):
+    windows = windows_of(s.node)
+    kernel, size, out, channels = windows.kernel, s.shape()[2:], shape_of(s.y)[2:], s.shape()[1]
+    _check_last_window(s, windows)
+    g = e.op("Mul", s.g, e.const(1 / _counts(s, windows), like=s.g))
+    tiles = all(k == st and o * k == n for k, st, o, n in zip(kernel, windows.strides, out, size, strict=True))
+    if tiles and len(kernel) == 2 and not any(windows.begin) and all(d == 1 for d in windows.dilations):
         scales = e.const(np.asarray([1, 1, *kernel], np.float32))
         asked = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
         return {0: e.op("Resize", g, None, scales, mode="nearest", **asked)}
     assert s.g.dtype is not None
     ones = np.ones((channels, 1, *kernel), s.g.dtype.numpy())
-    return {0: conv_input_vjp(e, g, ones, size, strides, begin, dilations, channels)}
+    return {0: conv_input_vjp(e, g, ones, size, windows, channels)}
 
 
-def _counts(
-    s: Site,
-    kernel: list[int],
-    strides: list[int],
-    begin: list[int],
-    dilations: list[int],
-    size: tuple[int, ...],
-    out: tuple[int, ...],
-) -> np.ndarray:
+def _counts(s: Site, windows: Windows) -> np.ndarray:
     """(1, 1, *out): how many positions each window averages over."""
     include = s.attribute("count_include_pad", 0)
-    total = np.ones((1, 1, *[1] * len(kernel)))
-    pads_end = s.attribute("pads", [0] * (2 * len(kernel)))[len(kernel) :]
-    auto = s.attribute("auto_pad", "NOTSET") != "NOTSET"
-    for axis, (k, st, b, d, n, o) in enumerate(zip(kernel, strides, begin, dilations, size, out, strict=True)):
-        taps = np.arange(o)[:, None] * st - b + np.arange(k)[None] * d
-        low, high = (-b, n + pads_end[axis]) if include and not auto else (0, n)
-        if include and auto:
-            low, high = -b, 1 << 30
+    total = np.ones((1, 1, *[1] * len(windows.kernel)))
+    for axis, (n, o) in enumerate(zip(s.shape()[2:], shape_of(s.y)[2:], strict=True)):
+        begin, end = windows.begin[axis], windows.end[axis]
+        starts = np.arange(o)[:, None] * windows.strides[axis] - begin
+        taps = starts + np.arange(windows.kernel[axis])[None] * windows.dilations[axis]
+        low, high = (-begin, n + end) if include else (0, n)
         count = ((taps >= low) & (taps < high)).sum(axis=1)
         shape = [1] * total.ndim
         shape[2 + axis] = o
@@ -144,13 +134,11 @@ def _counts(
 @rule("LpPool")
 def lp_pool(s: Site) -> Mapping[int, ir.Value]:
     """``y = (sum |x|^p)^(1/p) over the window``:  ``dx = sign(x) |x|^(p-1) * spread(g y^(1-p))``; 0 where y is 0."""
-    e, kernel = s.e, s.attribute("kernel_shape", [])
-    strides, begin, dilations = window_geometry(s, kernel)
-    _check_last_window(s, strides, begin)
+    windows, (_, channels, *size) = windows_of(s.node), s.shape()
+    _check_last_window(s, windows)
     assert s.g.dtype is not None
-    ones = np.ones((s.shape()[1], 1, *kernel), s.g.dtype.numpy())
-    g = _lp_outer(s)
-    return {0: _lp_inner(s, conv_input_vjp(e, g, ones, s.shape()[2:], strides, begin, dilations, s.shape()[1]))}
+    ones = np.ones((channels, 1, *windows.kernel), s.g.dtype.numpy())
+    return {0: _lp_inner(s, conv_input_vjp(s.e, _lp_outer(s), ones, tuple(size), windows, channels))}
 
 
 @rule("GlobalLpPool")

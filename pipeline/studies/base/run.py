@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import pyarrow as pa
 
 from export.errors import InputError
-from export.models import digest_of
-from pipeline.dataset.images import open_images
-from pipeline.dataset.passes import read_facts
-from pipeline.recipe import canonical_json
 from pipeline.records import write_table
 from pipeline.site.panels import Value, blocks_to_json
-from pipeline.studies.base.context import DATASET, STUDIES, Context
+from pipeline.studies.base.context import STUDIES, Context
+from pipeline.studies.base.key import study_key
 from pipeline.studies.base.study import MissingInput, Output, Study
 from pipeline.temporary import replace_file
 
@@ -62,43 +58,6 @@ def run_studies(
             outcomes[study.name] = "done"
             on_outcome(study, "done", output.summary)
     return outcomes
-
-
-def study_key(study: Study, context: Context) -> str:
-    """What determines a study's files: its revision, the stored results and its inputs.
-
-    Raises:
-        InputError: an input cannot be read.
-    """
-    inputs = context.inputs
-    value: dict[str, Any] = {
-        "study": [study.name, study.revision],
-        "code": _code_digest(),
-        "title": context.title,
-        "shards": _shards(context),
-    }
-    if "compare" in study.needs:
-        value["compare"] = [[other.title, _shards(other)] for other in context.compared]
-    if "dataset" in study.needs:
-        value["dataset"] = [(read_facts(context.workspace.out / DATASET) or {}).get("key"), inputs.publish]
-    if inputs.classes is not None and "judge" in study.needs:
-        value["classes"] = digest_of(inputs.classes)
-    if inputs.judge is not None and {"judge", "compare", "checkpoints"} & set(study.needs):
-        value["judge"] = [digest_of(inputs.judge), inputs.judge_layer]
-    if "checkpoints" in study.needs:
-        value["checkpoints"] = [[path.stem, digest_of(path)] for path in inputs.checkpoints]
-    for need, sources in (("training", inputs.training), ("held_out", inputs.held_out)):
-        if need in study.needs:
-            value[need] = [open_images(source).digest for source in sources]
-    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
-
-
-def _shards(context: Context) -> list[Any]:
-    """What identifies an atlas's results."""
-    return [
-        [layer.info.name, layer.units, [[s.recipe.key, [x.sha256 for x in s.stored]] for s in layer.seeds]]
-        for layer in context.plan.layers
-    ]
 
 
 def write_output(study: Study, output: Output, folder: Path, key: str) -> None:
@@ -162,11 +121,3 @@ def _read_key(folder: Path) -> str | None:
         return str(json.loads((folder / STAMP).read_text(encoding="utf-8"))["key"]) or None
     except (OSError, ValueError, KeyError):
         return None
-
-
-def _code_digest() -> str:
-    """Of the studies and of what they share."""
-    digest = hashlib.sha256()
-    for file in sorted(Path(__file__).parent.parent.rglob("*.py")):
-        digest.update(file.name.encode() + file.read_bytes())
-    return digest.hexdigest()

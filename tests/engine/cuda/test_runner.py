@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import sys
-import types
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,33 +10,14 @@ import pytest
 
 import engine.cuda
 from tests.engine.cuda.battery import BATTERY
+from tests.engine.seeding import Fault, assert_caught, loaded
 
-MODULES = ("device", "buffers", "graphs", "engine", "runner")
+MODULES = {name: f"engine.cuda.{name}" for name in ("device", "buffers", "graphs", "engine", "runner")}
 
 
-def code(fault: tuple[str, str, str] | None = None) -> Any:
-    """The modules of engine/cuda, freshly loaded, with one text replaced in one of them."""
-    loaded = {}
-    kept = {name: sys.modules[name] for name in list(sys.modules) if name.startswith("engine.cuda.")}
-    try:
-        for name in MODULES:
-            full = f"engine.cuda.{name}"
-            source = importlib.util.find_spec(full)
-            assert source is not None
-            assert source.origin is not None
-            text = Path(source.origin).read_text(encoding="utf-8")
-            if fault is not None and fault[0] == name:
-                assert text.count(fault[1]) == 1, f"{fault[1]!r} must occur once in {name}"
-                text = text.replace(fault[1], fault[2])
-            module = types.ModuleType(full)
-            sys.modules[full] = module
-            exec(compile(text, source.origin, "exec"), module.__dict__)
-            loaded[name] = module
-    finally:
-        for name in MODULES:
-            sys.modules.pop(f"engine.cuda.{name}", None)
-        sys.modules.update(kept)
-    return SimpleNamespace(**loaded)
+def code(fault: Fault | None = None) -> Any:
+    """The modules of engine/cuda."""
+    return SimpleNamespace(**loaded(MODULES, fault))
 
 
 @pytest.mark.parametrize("check", BATTERY, ids=lambda check: check.__name__)
@@ -137,15 +115,7 @@ FAULTS = {
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_a_seeded_fault_is_caught(name: str) -> None:
-    faulty = code(FAULTS[name])
-    caught = []
-    for check in BATTERY:
-        try:
-            check(faulty)
-        except (Exception, pytest.fail.Exception):
-            caught.append(check.__name__)
-            break
-    assert caught, f"no check of the battery sees: {name}"
+    assert_caught(BATTERY, code(FAULTS[name]))
 
 
 def test_the_battery_is_complete() -> None:

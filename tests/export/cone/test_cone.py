@@ -8,7 +8,7 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 
-from export.cone import narrow, needed_region
+from export.cone import Cone
 from export.cone.regions import Region, shape_of, sizes, whole
 from export.cone.rules import RULES, kept_axes
 from export.passes.constants import fold_constants
@@ -132,7 +132,9 @@ def test_the_same_values(name: str, where: str) -> None:
         "part": ((1, height - 1), (2, 4)),
     }[where]
     region = (*whole(full.shape[:2]), rows, columns)
-    seen = narrow(model.graph, model.graph.outputs[0], region, model.graph.inputs[0])
+    cone = Cone(model.graph, model.graph.outputs[0], region)
+    cone.narrow(model.graph.inputs[0])
+    seen = cone.needed(model.graph.inputs[0])
     assert shape_of(model.graph.inputs[0]) == sizes(seen)
     assert shape_of(model.graph.outputs[0]) == sizes(region)
     assert model.graph.outputs[0].name == "y"
@@ -156,7 +158,7 @@ def test_it_reads_what_can_move_the_result(name: str) -> None:
                 after = np.asarray(session.run(None, {"x": changed})[0])
                 moved[i, j] |= bool((after != before)[0, :, row, column].any())
     region = (*whole(before.shape[:2]), (row, row + 1), (column, column + 1))
-    seen = needed_region(model.graph, model.graph.outputs[0], region, model.graph.inputs[0])
+    seen = Cone(model.graph, model.graph.outputs[0], region).needed(model.graph.inputs[0])
     expected = [
         (int(used[0]), int(used[-1]) + 1) for used in (moved.any(axis=1).nonzero()[0], moved.any(axis=0).nonzero()[0])
     ]
@@ -173,7 +175,7 @@ def test_every_rule_of_its_own_has_a_case() -> None:
 def test_an_unknown_operator_ends_the_cone() -> None:
     model, _ = model_of("squeeze and excite")
     y, x = model.graph.outputs[0], model.graph.inputs[0]
-    assert needed_region(model.graph, y, (*whole((1, 2)), (3, 4), (3, 4)), x) == whole(shape_of(x))
+    assert Cone(model.graph, y, (*whole((1, 2)), (3, 4), (3, 4))).needed(x) == whole(shape_of(x))
 
 
 @pytest.mark.parametrize(

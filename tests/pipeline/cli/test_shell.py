@@ -9,12 +9,16 @@ import time
 from pathlib import Path
 
 import click
+import pytest
 
+from export.errors import EngineError
 from pipeline import build as building
 from pipeline import cli
 from tests.pipeline import commands
 from tests.pipeline.commands import call
 from tests.pipeline.models import write_tiny
+
+INTERRUPTED = "interrupted; run the same command again to resume"
 
 
 def test_an_unforeseen_error_keeps_its_traceback(tiny: Path, tmp_path: Path, capsys, monkeypatch) -> None:
@@ -34,16 +38,28 @@ def test_interrupting_is_clean_and_the_build_can_be_resumed(tmp_path: Path) -> N
         deadline = time.monotonic() + 60
         while not list((tmp_path / "out").rglob("0*.json")) and time.monotonic() < deadline:
             time.sleep(0.02)
-        for _ in range(5):  # a person presses again: Python drops an interrupt that falls into a destructor
-            process.send_signal(signal.SIGINT)
-            try:
-                _, err = process.communicate(timeout=2)
-                break
-            except subprocess.TimeoutExpired:
-                continue
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
     assert process.returncode == 130, err
-    assert err.strip() == "interrupted; run the same command again to resume"
+    assert err.strip() == INTERRUPTED
     assert list((tmp_path / "out").rglob("*.tmp")) == []
+
+
+@pytest.mark.parametrize(
+    "error", [EngineError("openvino failed in a step: unknown"), SystemError("with an exception set")]
+)
+def test_what_a_library_makes_of_an_interrupt_is_an_interrupt(
+    error: Exception, tiny: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    def fail(*arguments: object, **options: object) -> None:
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except KeyboardInterrupt:
+            raise error from None
+
+    monkeypatch.setattr(building, "make_shard", fail)
+    code, _, err = call(capsys, "build", tiny, "--out", tmp_path / "out")
+    assert (code, err.strip()) == (130, INTERRUPTED)
 
 
 def test_help_is_quick_and_imports_nothing_heavy() -> None:

@@ -1,0 +1,25 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import pipeline.workspace
+from pipeline.tuning import compiled
+from pipeline.workspace import Workspace
+
+
+def test_the_decode_graph_is_compiled_once_for_all_layers_of_a_batch(
+    open_tiny: Callable[..., Workspace], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    real = pipeline.workspace.compile_decode
+    monkeypatch.setattr(
+        pipeline.workspace, "compile_decode", lambda generator, batch: asked.append(batch) or real(generator, batch)
+    )
+    workspace = open_tiny()
+    first, second = (compiled(workspace, layer, 3) for layer in ("relu1", "fc"))
+    assert first.decode is second.decode
+    assert first.decode == real(workspace.generator, 3)
+    assert compiled(workspace, "fc", 1).decode == real(workspace.generator, 1)
+    assert asked == [3, 1]
