@@ -130,7 +130,7 @@ class AscentSection(_Section):
     negative: bool = False
 
 
-STEPS_PER_FRAME = 20
+STEPS_PER_FRAME = 10
 """Of ascent, by default. Decoding takes about a quarter of a step that sees the whole picture."""
 
 
