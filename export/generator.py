@@ -107,7 +107,7 @@ def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
         parts = flatten_code(model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    prior, prior_digest = _prior(path, parts, declared)
+    prior, pace, codes_digest = _codes(path, parts, declared)
     code, image = static_shape(model.graph.inputs[0]), static_shape(model.graph.outputs[0])
     if code != (1, prior.code_dim):
         raise ModelError(
@@ -118,11 +118,8 @@ def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
     changed = output != card.output
     if changed:
         digest = hashlib.sha256(f"{digest}{output.model_dump_json()}".encode()).hexdigest()
-    pace = read_pace(_statistics(path), prior.code_dim) if _statistics(path).exists() else None
-    if pace is not None and declared.prior is not None:  # else the statistics' digest knows it
-        prior_digest = hashlib.sha256(prior_digest.encode() + pace.astype("<f4").tobytes()).hexdigest()
     card = card.model_copy(update={"output": output})
-    generator = Generator(path, f"{digest}-{prior_digest}", card, prior, image[2], pace)
+    generator = Generator(path, f"{digest}-{codes_digest}", card, prior, image[2], pace)
     if text is None or changed:  # nobody has looked yet whether what is said is true
         check_output(generator.model(2), prior, output, str(path))
     return generator
@@ -132,12 +129,13 @@ def _statistics(path: Path) -> Path:
     return path.with_suffix(".codes.npz")
 
 
-def _prior(path: Path, parts: tuple[int, ...], declared: Declared) -> tuple[CodePrior, str]:
-    """The prior and a digest of where it came from."""
+def _codes(path: Path, parts: tuple[int, ...], declared: Declared) -> tuple[CodePrior, Vector | None, str]:
+    """The prior, the pace, and a digest of where both came from."""
     statistics = _statistics(path)
     if declared.prior is None:
         try:
-            return CodePrior.load(statistics), digest_of(statistics)
+            prior = CodePrior.load(statistics)
+            return prior, read_pace(statistics, prior.code_dim), digest_of(statistics)
         except InputError as error:
             if statistics.exists():
                 raise
@@ -148,7 +146,10 @@ def _prior(path: Path, parts: tuple[int, ...], declared: Declared) -> tuple[Code
             f"{path} takes a code of {sum(parts)}, but {statistics.name} describes codes of {known.code_dim}"
         )
     prior = make_prior(declared.prior, parts, known, declared.folder)
-    return prior, prior.digest()
+    pace = None if known is None else read_pace(statistics, prior.code_dim)
+    if pace is None:
+        return prior, None, prior.digest()
+    return prior, pace, hashlib.sha256(prior.digest().encode() + pace.astype("<f4").tobytes()).hexdigest()
 
 
 def resolve_generator(

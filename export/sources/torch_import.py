@@ -12,8 +12,7 @@ import onnx_ir as ir
 import torch
 
 from export.errors import ModelError
-from export.sources.operators.table import OPERATORS as _OPERATORS
-from export.sources.operators.table import Tensor
+from export.sources.operators.table import OPERATORS, Tensor
 
 
 def weights_of(model: ir.Model) -> dict[str, Tensor]:
@@ -43,7 +42,7 @@ def run_torch(
     """
     values = dict(weights if weights is not None else weights_of(model)) | dict(feeds)
     for node in model.graph:
-        operator = _OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
+        operator = OPERATORS.get(node.op_type) if node.domain in ("", "ai.onnx") else None
         if operator is None:
             raise ModelError(f"PyTorch is not asked about {node.op_type} (node {node.name!r})")
         made = operator(node, *(None if v is None else values[str(v.name)] for v in node.inputs))

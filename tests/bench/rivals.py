@@ -84,13 +84,14 @@ def with_torch(kind: str, name: str, layer: str, batch: int, threads: int) -> tu
     from torch.fx.experimental.proxy_tensor import make_fx
 
     from export.sources import torch_import
+    from export.sources.operators.table import OPERATORS
 
     def resize(node: ir.Node, x: Any, roi: Any = None, scales: Any = None, sizes: Any = None) -> Any:
         """PyTorch's own: the oracle's, which is a matrix product, would slow the rivals down."""
         assert node.attributes["mode"].value == "nearest"
         return torch.nn.functional.interpolate(x, scale_factor=scales.detach().numpy()[2:].tolist(), mode="nearest")
 
-    torch_import._OPERATORS["Resize"] = resize
+    OPERATORS["Resize"] = resize
     torch.set_num_threads(threads)
     batch = 1 if kind == "published" else batch
     model = ir.from_proto(forward_model(name, layer, batch))

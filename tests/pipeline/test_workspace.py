@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 
 import pytest
 
 import pipeline.workspace
+from export.update import Ascent
+from pipeline.config.sections import AscentSection
 from pipeline.tuning import compiled
 from pipeline.workspace import Workspace
 
@@ -23,3 +26,8 @@ def test_the_decode_graph_is_compiled_once_for_all_layers_of_a_batch(
     assert first.decode == real(workspace.generator, 3)
     assert compiled(workspace, "fc", 1).decode == real(workspace.generator, 1)
     assert asked == [3, 1]
+
+
+def test_a_configuration_and_the_compiler_have_the_same_ascent_by_default() -> None:
+    section = AscentSection().model_dump()
+    assert {name: section[name] for name in asdict(Ascent())} == asdict(Ascent())
