@@ -25,9 +25,11 @@ class GeneratorConfig:
     Attributes:
         global_dim: length of the global code (pooled encoder features), 0 for none.
         spatial_dim: channels of the spatial code, 0 for none.
-        grid: side of the spatial code; the generator's coarsest resolution.
+        grid: side of the spatial code.
         style_dim: width of the style vector that modulates every stage.
-        widths: channels at grid, 2 grid, 4 grid, ...; the output side is ``grid * 2 ** (len(widths) - 1)``.
+        widths: channels at base, 2 base, 4 base, ...; the output side is ``base * 2 ** (len(widths) - 1)``.
+        base: the generator's coarsest side, to which the spatial code is enlarged; None for that of the code.
+        layout: of a hybrid code, the global part too says where things are, as far as the codes differ in that.
     """
 
     global_dim: int = 1280
@@ -35,6 +37,12 @@ class GeneratorConfig:
     grid: int = 4
     style_dim: int = 512
     widths: tuple[int, ...] = WIDTHS
+    base: int | None = None
+    layout: bool = False
+
+    @property
+    def coarsest(self) -> int:
+        return self.grid if self.base is None else self.base
 
     @property
     def code_dim(self) -> int:
@@ -42,23 +50,26 @@ class GeneratorConfig:
 
     @property
     def image_px(self) -> int:
-        side: int = self.grid * 2 ** (len(self.widths) - 1)
+        side: int = self.coarsest * 2 ** (len(self.widths) - 1)
         return side
 
     @classmethod
-    def for_image(cls, image_px: int, *, global_dim: int, spatial_dim: int, style_dim: int = 512) -> GeneratorConfig:
-        """The shape whose output has ``image_px`` a side: a grid of 4 to 7 and doublings.
+    def for_image(
+        cls, image_px: int, *, global_dim: int, spatial_dim: int, style_dim: int = 512, grid: int | None = None
+    ) -> GeneratorConfig:
+        """The shape whose output has ``image_px`` a side: a coarsest side of 4 to 7, that of the code, and doublings.
 
         Raises:
             InputError: no such grid doubles to ``image_px``, or the code is empty.
         """
         if not global_dim and not spatial_dim:
             raise InputError("the code is empty: give a global layer, a spatial layer, or both")
-        for grid in range(4, 8):
-            doublings = (image_px // grid).bit_length() - 1
-            if image_px == grid * 2**doublings and doublings >= 2:
+        for base in range(4, 8):
+            doublings = (image_px // base).bit_length() - 1
+            if image_px == base * 2**doublings and doublings >= 2:
                 widths = (WIDTHS + (WIDTHS[-1],) * doublings)[: doublings + 1]
-                return cls(global_dim, spatial_dim, grid, style_dim, widths)
+                layout = bool(global_dim and spatial_dim)
+                return cls(global_dim, spatial_dim, grid or base, style_dim, widths, base, layout)
         raise InputError(
             f"no generator gives {image_px} px; the side is 4, 5, 6 or 7 times a power of two: 64, 96, 128, 224"
         )
@@ -120,8 +131,9 @@ class LastStage(nn.Module):
 class HybridGenerator(nn.Module):
     """Code ``(N, code_dim)`` -> RGB image ``(N, 3, image_px, image_px)`` in [0, 1].
 
-    The global code says what is there, the same at every position; only the spatial code says where. With a layout of
-    its own for the global part, every image had its object at the same place and an arc beside it.
+    The global code says what is there, the spatial code where. With ``layout`` the global code has a say in where, too:
+    without, an ascent, which starts at the spatial code's mean, has nothing to build on, and repeats the pattern of
+    that mean. Its layout has no bias: with one, every image had an arc at the same place.
 
     Without a spatial code the global one has a layout of its own; without a global code the map's mean modulates.
 
@@ -139,9 +151,11 @@ class HybridGenerator(nn.Module):
             nn.Linear(config.style_dim, config.style_dim),
             nn.LeakyReLU(0.2),
         )
-        self.start = nn.Linear(config.style_dim, first if config.spatial_dim else first * config.grid**2)
+        self.start = nn.Linear(config.style_dim, first if config.spatial_dim else first * config.coarsest**2)
         if config.spatial_dim:
             self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
+            if config.layout:  # no bias: one would put something at the same place into every image
+                self.layout = nn.Linear(config.style_dim, first * config.coarsest**2, bias=False)
         self.stem = Stage(first, first, config.style_dim, up=False)
         self.stages = nn.ModuleList(
             Stage(a, b, config.style_dim, up=True) for a, b in zip(config.widths[:-2], config.widths[1:-1], strict=True)
@@ -154,10 +168,15 @@ class HybridGenerator(nn.Module):
         if c.spatial_dim:
             layout = flat.reshape(-1, c.spatial_dim, c.grid, c.grid)
             z = self.style(vector if c.global_dim else layout.mean(dim=(2, 3)))
-            x = self.start(z)[:, :, None, None] + self.spatial(layout)
+            x = self.spatial(layout)
+            if c.coarsest != c.grid:
+                x = F.interpolate(x, size=(c.coarsest, c.coarsest), mode="bilinear", align_corners=False)
+            x = x + self.start(z)[:, :, None, None]
+            if c.layout:
+                x = x + self.layout(z).reshape(-1, c.widths[0], c.coarsest, c.coarsest)
         else:
             z = self.style(vector)
-            x = self.start(z).reshape(-1, c.widths[0], c.grid, c.grid)
+            x = self.start(z).reshape(-1, c.widths[0], c.coarsest, c.coarsest)
         x = self.stem(x, z)
         for stage in self.stages:
             x = stage(x, z)

@@ -91,12 +91,17 @@ def load(source: Source, cache: Path) -> np.ndarray:
     return loaded
 
 
+def enlarged(image: np.ndarray, side: int) -> np.ndarray:
+    """An RGB image (h, w, 3) uint8 at ``side``, bilinear."""
+    return np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BILINEAR))
+
+
 @dataclass(frozen=True)
 class Batch:
     """Training images.
 
     Attributes:
-        images: (N, 3, side, side) float32 RGB in [0, 1]; those of less detail are enlarged, each pixel a block.
+        images: (N, 3, side, side) float32 RGB in [0, 1]; those of less detail are enlarged.
         native_px: (N,) int64, the side that each image was stored at, ``side`` at most.
     """
 
@@ -105,16 +110,9 @@ class Batch:
 
 
 class Sampler:
-    """Draws training batches; batch ``step`` is a pure function of ``(seed, step)``, so a run can resume anywhere.
-
-    Raises:
-        InputError: a source stored at less than the side, which it does not divide.
-    """
+    """Draws training batches; batch ``step`` is a pure function of ``(seed, step)``, so a run can resume anywhere."""
 
     def __init__(self, sources: list[Source], cache: Path, side: int, seed: int) -> None:
-        for source in sources:
-            if source.stored_px < side and side % source.stored_px:
-                raise InputError(f"{source.path}: {source.stored_px} px does not divide the generator's {side} px")
         self._arrays = [load(source, cache) for source in sources]
         weights = np.array([source.weight for source in sources], dtype=np.float64)
         self._shares = weights / weights.sum()
@@ -131,6 +129,5 @@ class Sampler:
             top, left = rng.integers(0, array.shape[1] - side + 1, size=2)
             image = array[rng.integers(len(array)), top : top + side, left : left + side]
             image = image[:, ::-1] if rng.random() < 0.5 else image
-            factor = self._side // side
-            out[row] = image.repeat(factor, axis=0).repeat(factor, axis=1) if factor > 1 else image
+            out[row] = image if side == self._side else enlarged(image, self._side)
         return Batch((out.astype(np.float32) / 255.0).transpose(0, 3, 1, 2).copy(), native)

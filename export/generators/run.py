@@ -44,6 +44,7 @@ class TrainOptions:
         image_px: side of the generator's image.
         global_layer, spatial_layer, taps: see :class:`export.generators.encoder.EncoderLayers`; chosen where not named.
         spatial_dim: components of the spatial code per position.
+        grid: side of the spatial code; the generator's coarsest by default.
         style_dim: width of the vector that modulates every stage.
         every: steps between checkpoints, samples and lines.
         device: ``cpu`` or ``cuda``.
@@ -62,6 +63,7 @@ class TrainOptions:
     spatial_layer: str | None = None
     taps: tuple[str, ...] = ()
     spatial_dim: int = SPATIAL_DIM
+    grid: int | None = None
     style_dim: int = 512
     every: int = 100
     device: str = "cpu"
@@ -176,7 +178,11 @@ def shape_for(options: TrainOptions, network: Network, layers: EncoderLayers) ->
             f"{layers.spatial_layer}"
         )
     return GeneratorConfig.for_image(
-        options.image_px, global_dim=global_dim, spatial_dim=spatial_dim, style_dim=options.style_dim
+        options.image_px,
+        global_dim=global_dim,
+        spatial_dim=spatial_dim,
+        style_dim=options.style_dim,
+        grid=options.grid,
     )
 
 

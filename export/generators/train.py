@@ -70,6 +70,7 @@ class Trainer:
     def start_from(self, weights: dict[str, torch.Tensor]) -> list[str]:
         """Take over the weights of another generator whose name and shape fit; return the names of those taken."""
         own = self.generator.state_dict()
+        weights = fitted_layout(weights, own, self.shape)
         taken = {name: w.float() for name, w in weights.items() if name in own and own[name].shape == w.shape}
         self.generator.load_state_dict(own | taken)
         self.average.load_state_dict(self.generator.state_dict())
@@ -227,6 +228,29 @@ class Trainer:
         self.done = int(state["done"])
 
 
+def fitted_layout(
+    weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor], shape: GeneratorConfig
+) -> dict[str, torch.Tensor]:
+    """Weights whose start says where things are, for a generator that keeps this in ``layout``.
+
+    A start of ``first * side ** 2`` rows is split: its mean over positions stays the start, the rest, brought to the
+    generator's coarsest side, becomes the layout. What differs from place to place in its bias is dropped.
+    """
+    start, first = weights.get("start.weight"), shape.widths[0]
+    if not shape.layout or start is None or len(start) <= first or len(start) % first:
+        return weights
+    side = math.isqrt(len(start) // first)
+    by_place = start.float().reshape(first, side, side, -1)
+    mean = by_place.mean(dim=(1, 2))
+    rest = (by_place - mean[:, None, None]).permute(0, 3, 1, 2)
+    layout = F.interpolate(rest, size=(shape.coarsest, shape.coarsest), mode="bilinear", align_corners=False)
+    return weights | {
+        "start.weight": mean,
+        "start.bias": weights["start.bias"].float().reshape(first, -1).mean(dim=1),
+        "layout.weight": layout.permute(0, 2, 3, 1).reshape(own["layout.weight"].shape),
+    }
+
+
 def layers_of(state: dict[str, Any]) -> EncoderLayers:
     """The encoder's layers of a checkpoint; the first ones named none and were all of the demo's network."""
     return EncoderLayers.from_state(state["layers"]) if "layers" in state else LITE0
@@ -260,7 +284,7 @@ def seen_at(images: torch.Tensor, native_px: torch.Tensor) -> torch.Tensor:
     """
     side = images.shape[-1]
     for px in sorted({int(p) for p in native_px if p < side}):
-        small = F.avg_pool2d(images, side // px)
+        small = F.interpolate(images, size=(px, px), mode="area")
         low = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
         images = torch.where((native_px == px).to(images.device)[:, None, None, None], low, images)
     return images.contiguous(memory_format=torch.channels_last)

@@ -34,6 +34,9 @@ from pipeline.cli.group import cli
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @click.option("--spatial-dim", type=click.IntRange(min=1), default=32, show_default=True, help="Whitened channels.")
 @click.option(
+    "--grid", type=click.IntRange(min=1), help="Side of the spatial code; the generator's coarsest, 4 to 7, by default."
+)
+@click.option(
     "--style-dim", type=click.IntRange(min=4), default=512, show_default=True, help="Width of the modulation."
 )
 @click.option("--every", type=click.IntRange(min=1), default=100, show_default=True, help="Steps between checkpoints.")

@@ -18,11 +18,11 @@ from export.errors import InputError, ModelError
 from export.generator import load_generator
 from export.generators.architecture import GeneratorConfig, HybridGenerator
 from export.generators.encoder import Encoder, EncoderLayers
-from export.generators.images import Sampler, Source, load
+from export.generators.images import Sampler, Source, enlarged, load
 from export.generators.publish import publish
 from export.generators.recipe import TrainConfig
 from export.generators.run import published_weights
-from export.generators.train import Trainer, seen_at
+from export.generators.train import Trainer, fitted_layout, seen_at
 from export.models import read_model
 from tests.export.pairs import Pair
 
@@ -110,18 +110,28 @@ def test_images_of_less_detail_are_compared_at_their_own(images: Path, tmp_path:
     sources = [Source(images, 1, 8), Source(images, 1, 18)]
     batch = Sampler(sources, tmp_path, 16, 0).batch(0, 16)
     assert set(batch.native_px) == {8, 16}
-    whole = torch.from_numpy(batch.images)
-    blocks = F.interpolate(F.avg_pool2d(whole, 2), scale_factor=2.0)
     low = torch.from_numpy(batch.native_px) == 8
-    torch.testing.assert_close(whole[low], blocks[low])
+    known = load(sources[0], tmp_path)
+    enlargements = {enlarged(way, 16).tobytes() for image in known for way in (image, image[:, ::-1].copy())}
+    for image in batch.images[low.numpy()]:
+        assert np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8).tobytes() in enlargements
     fine = torch.rand(16, 3, 16, 16)
     seen = seen_at(fine, torch.from_numpy(batch.native_px))
     assert torch.equal(seen[~low], fine[~low])
     torch.testing.assert_close(
         seen_at(F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0), torch.full((16,), 8))[low], seen[low]
     )
-    with pytest.raises(InputError, match="does not divide"):
-        Sampler([Source(images, 1, 7)], tmp_path, 16, 0)
+
+
+def test_a_size_that_does_not_divide_is_averaged_by_area(images: Path, tmp_path: Path) -> None:
+    batch = Sampler([Source(images, 1, 8)], tmp_path, 12, 0).batch(0, 4)
+    assert batch.images.shape == (4, 3, 12, 12)
+    assert (batch.native_px == 8).all()
+    ramp = torch.linspace(0, 1, 12).expand(1, 3, 12, 12)
+    seen = seen_at(ramp, torch.tensor([8]))
+    assert (seen.diff(dim=3) >= 0).all()
+    assert float(seen.mean()) == pytest.approx(0.5, abs=1e-6)
+    assert not torch.equal(seen, ramp)
 
 
 @pytest.mark.usefixtures("short_statistics")
@@ -137,6 +147,53 @@ def test_training_starts_from_a_published_generator(pair: Pair, images: Path, tm
     old, new = first.generator.state_dict(), second.average.state_dict()
     for name in taken:
         torch.testing.assert_close(new[name], old[name], rtol=1e-3, atol=1e-4)  # weights are stored as fp16
+
+
+def test_a_start_by_place_becomes_start_and_layout() -> None:
+    """Two thirds of the places, another side: what is the same everywhere and what is not are kept apart."""
+    shape = replace(SHAPE, base=6, layout=True)
+    generator = HybridGenerator(shape)
+    own = generator.state_dict()
+    generator_of_same_side = HybridGenerator(replace(SHAPE, layout=True)).state_dict()
+    old = {"start.weight": torch.randn(8 * 16, 8), "start.bias": torch.randn(8 * 16)}
+    same = fitted_layout(old, generator_of_same_side, replace(SHAPE, layout=True))
+    z = torch.randn(3, 8)
+    whole = torch.nn.functional.linear(z, old["start.weight"]).reshape(3, 8, 16)
+    split = torch.nn.functional.linear(z, same["start.weight"])[:, :, None]
+    split = split + torch.nn.functional.linear(z, same["layout.weight"]).reshape(3, 8, 16)
+    torch.testing.assert_close(split, whole)
+    torch.testing.assert_close(same["start.bias"], old["start.bias"].reshape(8, 16).mean(dim=1))
+    larger = fitted_layout(old, own, shape)
+    assert larger["layout.weight"].shape == own["layout.weight"].shape
+    untouched = {"start.weight": torch.randn(8, 8), "start.bias": torch.randn(8)}
+    assert fitted_layout(untouched, own, shape) is untouched
+
+
+def test_the_global_code_alone_puts_nothing_at_one_place_in_every_image() -> None:
+    """Without a layout of its own the style says the same everywhere; with one, only what codes differ in."""
+    torch.manual_seed(0)
+    plain, placed = (HybridGenerator(replace(SHAPE, layout=layout)) for layout in (False, True))
+    assert "layout.bias" not in placed.state_dict()
+    code = torch.rand(2, SHAPE.code_dim)
+    code[:, SHAPE.global_dim :] = 0
+    inner = slice(3, 13)  # away from the padding
+    for generator, spread_expected in ((plain, False), (placed, True)):
+        seen = []
+        generator.stem.register_forward_pre_hook(lambda _m, given, seen=seen: seen.append(given[0].detach()))
+        image = generator(code).detach()
+        assert image.shape[2:] == (16, 16)
+        spread = float(seen[0].std(dim=(2, 3)).max())
+        assert (spread > 1e-3) is spread_expected
+        assert torch.isfinite(image[:, :, inner, inner]).all()
+
+
+@pytest.mark.parametrize(("side", "base", "grid"), [(96, 6, 4), (96, 6, 6), (64, 4, 4), (224, 7, 4)])
+def test_a_spatial_code_coarser_than_the_generator_is_enlarged(side: int, base: int, grid: int) -> None:
+    shape = GeneratorConfig.for_image(side, global_dim=12, spatial_dim=2, style_dim=8, grid=grid)
+    assert (shape.coarsest, shape.grid, shape.image_px) == (base, grid, side)
+    assert shape.code_dim == 12 + 2 * grid**2
+    slim = replace(shape, widths=tuple(4 for _ in shape.widths))
+    assert HybridGenerator(slim)(torch.rand(1, slim.code_dim)).shape == (1, 3, side, side)
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "not found"), (True, "no readable image")])
