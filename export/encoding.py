@@ -47,7 +47,8 @@ class EncoderFacts:
         grid: side of the spatial code.
         global_layer: averaged over positions, divided by ``global_std``; None without a global code.
         spatial_layer: averaged to the grid and whitened; None without a spatial code.
-        arrays: ``global_std`` (G,), ``spatial_mean`` (C,), ``whitening`` (C, S); those that the code needs.
+        arrays: ``global_std`` (G,), ``spatial_mean`` (C,) or of the whole map (C, grid, grid), ``whitening`` (C, S) or
+            (C grid^2, S); those that the code needs.
     """
 
     source: str
@@ -145,13 +146,16 @@ def compile_encoder(generator: Generator, network: Network, facts: EncoderFacts,
 
 
 def _whitened(e: Emitter, spatial: ir.Value, facts: EncoderFacts) -> ir.Value:
-    """``(mean over the grid's cells - mean) @ whitening``, flattened as (S, grid, grid)."""
+    """``(mean over the grid's cells - mean) @ whitening``: of every cell, as (S, grid, grid), or of the whole map."""
     batch, _, height, width = shape_of(spatial)
     if (height, width) != (facts.grid, facts.grid):
         rows, columns = pooling_matrix(height, facts.grid), pooling_matrix(width, facts.grid)
         spatial = e.op("MatMul", e.const(rows[None, None]), spatial)
         spatial = e.op("MatMul", spatial, e.const(np.ascontiguousarray(columns.T)[None, None]))
     mean, whitening = facts.arrays["spatial_mean"], facts.arrays["whitening"]
+    if mean.ndim == 3:
+        flat = e.reshape(spatial, (batch, mean.size))
+        return e.op("MatMul", e.op("Sub", flat, e.const(mean.reshape(1, -1))), e.const(whitening))
     kernel = np.ascontiguousarray(whitening.T)[:, :, None, None]
     bias = (-mean.astype(np.float64) @ whitening).astype(np.float32)
     made = e.op("Conv", spatial, e.const(kernel), e.const(bias))

@@ -22,6 +22,8 @@ def train(
     lr: float,
     seed: int,
     precision: str,
+    climbed: int | None,
+    witness: str | None,
     **options: Any,
 ) -> Path:
     """See :func:`export.generators.run.train_generator`.
@@ -35,6 +37,15 @@ def train(
     except ImportError as error:
         raise InputError(f"training needs PyTorch ({error}); run: pip install 'neuron-atlas[cpu,export]'") from error
     names = tuple(name.strip() for name in (taps or "").split(",") if name.strip())
-    config = TrainConfig(steps=steps, batch=batch, mixed=batch // 4, seed=seed, lr=lr, precision=precision)  # type: ignore[arg-type]
-    asked = TrainOptions(source=encoder, taps=names, image_px=resolution, config=config, **options)
+    config = TrainConfig(
+        steps=steps,
+        batch=batch,
+        mixed=batch // 4,
+        climbed=batch // 4 if climbed is None else climbed,
+        seed=seed,
+        lr=lr,
+        precision=precision,  # type: ignore[arg-type]
+    )
+    seen_by = network_of(witness, None) if witness else None
+    asked = TrainOptions(source=encoder, taps=names, image_px=resolution, config=config, witness=seen_by, **options)
     return train_generator(asked, network_of(encoder, weights), say)

@@ -26,10 +26,14 @@ class GeneratorConfig:
         global_dim: length of the global code (pooled encoder features), 0 for none.
         spatial_dim: channels of the spatial code, 0 for none.
         grid: side of the spatial code.
+        map_dim: components of the whole spatial map, 0 for a code per position (``spatial_dim``).
         style_dim: width of the style vector that modulates every stage.
         widths: channels at base, 2 base, 4 base, ...; the output side is ``base * 2 ** (len(widths) - 1)``.
         base: the generator's coarsest side, to which the spatial code is enlarged; None for that of the code.
         layout: of a hybrid code, the global part too says where things are, as far as the codes differ in that.
+
+    Components of the whole map are smooth patterns over the image. A code per position lets an ascent change every
+    position by itself: its images fall apart into the grid's squares.
     """
 
     global_dim: int = 1280
@@ -39,14 +43,20 @@ class GeneratorConfig:
     widths: tuple[int, ...] = WIDTHS
     base: int | None = None
     layout: bool = False
+    map_dim: int = 0
 
     @property
     def coarsest(self) -> int:
         return self.grid if self.base is None else self.base
 
     @property
+    def map_size(self) -> int:
+        """Components of the code that say where things are."""
+        return self.map_dim or self.spatial_dim * self.grid**2
+
+    @property
     def code_dim(self) -> int:
-        return self.global_dim + self.spatial_dim * self.grid**2
+        return self.global_dim + self.map_size
 
     @property
     def image_px(self) -> int:
@@ -55,21 +65,28 @@ class GeneratorConfig:
 
     @classmethod
     def for_image(
-        cls, image_px: int, *, global_dim: int, spatial_dim: int, style_dim: int = 512, grid: int | None = None
+        cls,
+        image_px: int,
+        *,
+        global_dim: int,
+        spatial_dim: int = 0,
+        map_dim: int = 0,
+        style_dim: int = 512,
+        grid: int | None = None,
     ) -> GeneratorConfig:
         """The shape whose output has ``image_px`` a side: a coarsest side of 4 to 7, that of the code, and doublings.
 
         Raises:
             InputError: no such grid doubles to ``image_px``, or the code is empty.
         """
-        if not global_dim and not spatial_dim:
+        if not global_dim and not spatial_dim and not map_dim:
             raise InputError("the code is empty: give a global layer, a spatial layer, or both")
         for base in range(4, 8):
             doublings = (image_px // base).bit_length() - 1
             if image_px == base * 2**doublings and doublings >= 2:
                 widths = (WIDTHS + (WIDTHS[-1],) * doublings)[: doublings + 1]
-                layout = bool(global_dim and spatial_dim)
-                return cls(global_dim, spatial_dim, grid or base, style_dim, widths, base, layout)
+                layout = bool(global_dim and (spatial_dim or map_dim))
+                return cls(global_dim, spatial_dim, grid or base, style_dim, widths, base, layout, map_dim)
         raise InputError(
             f"no generator gives {image_px} px; the side is 4, 5, 6 or 7 times a power of two: 64, 96, 128, 224"
         )
@@ -138,7 +155,7 @@ class HybridGenerator(nn.Module):
     Without a spatial code the global one has a layout of its own; without a global code the map's mean modulates.
 
     The first ``global_dim`` components of the code are the encoder's pooled features in units of their standard
-    deviation; the rest is the whitened spatial map, ``(spatial_dim, grid, grid)`` flattened.
+    deviation; the rest is the whitened spatial map, ``(spatial_dim, grid, grid)`` flattened or ``map_dim`` components.
     """
 
     def __init__(self, config: GeneratorConfig) -> None:
@@ -146,16 +163,20 @@ class HybridGenerator(nn.Module):
         self.config = config
         first = config.widths[0]
         self.style = nn.Sequential(
-            nn.Linear(config.global_dim or config.spatial_dim, config.style_dim),
+            nn.Linear(config.global_dim or config.map_dim or config.spatial_dim, config.style_dim),
             nn.LeakyReLU(0.2),
             nn.Linear(config.style_dim, config.style_dim),
             nn.LeakyReLU(0.2),
         )
-        self.start = nn.Linear(config.style_dim, first if config.spatial_dim else first * config.coarsest**2)
-        if config.spatial_dim:
-            self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
+        self.start = nn.Linear(config.style_dim, first if config.map_size else first * config.coarsest**2)
+        if config.map_size:
+            if config.map_dim:  # no bias, as for the layout
+                self.whole = nn.Linear(config.map_dim, first * config.coarsest**2, bias=False)
+            else:
+                self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
             if config.layout:  # no bias: one would put something at the same place into every image
                 self.layout = nn.Linear(config.style_dim, first * config.coarsest**2, bias=False)
+                nn.init.normal_(self.layout.weight, std=0.02)  # styles have a mean: by chance it would be a bias
         self.stem = Stage(first, first, config.style_dim, up=False)
         self.stages = nn.ModuleList(
             Stage(a, b, config.style_dim, up=True) for a, b in zip(config.widths[:-2], config.widths[1:-1], strict=True)
@@ -164,12 +185,16 @@ class HybridGenerator(nn.Module):
 
     def forward(self, code: torch.Tensor) -> torch.Tensor:
         c = self.config
-        vector, flat = torch.split(code, [c.global_dim, c.spatial_dim * c.grid**2], dim=1)
-        if c.spatial_dim:
-            layout = flat.reshape(-1, c.spatial_dim, c.grid, c.grid)
-            z = self.style(vector if c.global_dim else layout.mean(dim=(2, 3)))
-            x = self.spatial(layout)
-            if c.coarsest != c.grid:
+        vector, flat = torch.split(code, [c.global_dim, c.map_size], dim=1)
+        if c.map_size:
+            if c.map_dim:
+                z = self.style(vector if c.global_dim else flat)
+                x = self.whole(flat).reshape(-1, c.widths[0], c.coarsest, c.coarsest)
+            else:
+                layout = flat.reshape(-1, c.spatial_dim, c.grid, c.grid)
+                z = self.style(vector if c.global_dim else layout.mean(dim=(2, 3)))
+                x = self.spatial(layout)
+            if x.shape[2] != c.coarsest:
                 x = F.interpolate(x, size=(c.coarsest, c.coarsest), mode="bilinear", align_corners=False)
             x = x + self.start(z)[:, :, None, None]
             if c.layout:

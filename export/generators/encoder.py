@@ -31,12 +31,14 @@ class EncoderLayers:
         global_layer: its values, averaged over positions, are the global code; None for no global code.
         spatial_layer: its map, averaged down to the generator's grid and whitened, is the spatial code; None for none.
         taps: feature maps that images are compared in, and that the discriminator sees.
+        unit_layer: the vector whose units are climbed during the training; None where there is none.
     """
 
     source: str
     global_layer: str | None
     spatial_layer: str | None
     taps: tuple[str, ...]
+    unit_layer: str | None = None
 
     @classmethod
     def from_state(cls, raw: dict[str, Any]) -> EncoderLayers:
@@ -100,7 +102,13 @@ def choose_layers(
     chosen = taps or tuple(by_size.values())[-NUM_TAPS:]
     if not chosen:
         raise InputError(f"{network.card.title} has no feature map; a generator cannot be trained for it")
-    return EncoderLayers(source, global_layer, spatial_layer, chosen)
+    return EncoderLayers(source, global_layer, spatial_layer, chosen, unit_layer_of(network))
+
+
+def unit_layer_of(network: Network) -> str | None:
+    """The network's last layer, if it is a vector: its classes, as a rule."""
+    last = network.layers[-1]
+    return last.name if max(last.shape[1:], default=1) == 1 else None
 
 
 def _last(layers: list[LayerInfo], part: str) -> LayerInfo:
@@ -117,11 +125,13 @@ class Features:
         taps: one map (N, C, H, W) per tap.
         pooled: (N, G), or None without a global code.
         spatial: (N, C, h, w), or None without a spatial code.
+        units: (N, U), or None without a layer of units to climb.
     """
 
     taps: list[torch.Tensor]
     pooled: torch.Tensor | None
     spatial: torch.Tensor | None
+    units: torch.Tensor | None = None
 
 
 class Encoder:
@@ -133,17 +143,18 @@ class Encoder:
 
     def __init__(self, network: Network, layers: EncoderLayers, device: torch.device | str = "cpu") -> None:
         self.network, self.layers, self.device = network, layers, device
-        names = [*layers.taps, *(name for name in (layers.global_layer, layers.spatial_layer) if name is not None)]
+        others = (layers.global_layer, layers.spatial_layer, layers.unit_layer)
+        names = [*layers.taps, *(name for name in others if name is not None)]
         self._tensors = {name: network.layer(name).tensor for name in names}
-        self._graphs: dict[int, tuple[ir.Model, dict[str, torch.Tensor]]] = {}
+        self._graphs: dict[tuple[int, torch.dtype], tuple[ir.Model, dict[str, torch.Tensor]]] = {}
         self.card = network.card.input
         self._mean, self._std = (
             torch.tensor(numbers, device=device).reshape(1, 3, 1, 1) for numbers in (self.card.mean, self.card.std)
         )
 
-    def _graph(self, batch: int) -> tuple[ir.Model, dict[str, torch.Tensor]]:
-        """The network for a batch, cut at the layers, and its weights."""
-        if batch not in self._graphs:
+    def _graph(self, batch: int, dtype: torch.dtype) -> tuple[ir.Model, dict[str, torch.Tensor]]:
+        """The network for a batch, cut at the layers, and its weights; those of products as ``dtype``."""
+        if (batch, dtype) not in self._graphs:
             model = self.network.model(batch)
             values = {v.name: v for node in model.graph for v in node.outputs}
             model.graph.outputs.clear()
@@ -158,19 +169,30 @@ class Encoder:
             bad = next((n for n, w in weights.items() if w.is_floating_point() and not w.isfinite().all()), None)
             if bad is not None:
                 raise ModelError(f"{self.network.card.title}: weight {bad} holds NaN or infinite values")
-            self._graphs[batch] = model, {name: w.to(self.device) for name, w in weights.items()}
-        return self._graphs[batch]
+            of_products = {
+                str(value.name)
+                for value in model.graph.initializers.values()
+                if all(use.node.op_type in ("Conv", "Gemm") for use in value.uses())
+            }
+            self._graphs[batch, dtype] = (
+                model,
+                {name: w.to(self.device, dtype if name in of_products else w.dtype) for name, w in weights.items()},
+            )
+        return self._graphs[batch, dtype]
 
     def __call__(self, image: torch.Tensor) -> Features:
         size = (self.card.height, self.card.width)
         if tuple(image.shape[2:]) != size:
             image = F.interpolate(image, size=size, mode="bilinear", align_corners=False)
         image = image.flip(1) if self.card.channels == "BGR" else image
-        model, weights = self._graph(len(image))
+        kind = image.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
+        model, weights = self._graph(len(image), dtype)
         values = run_torch(model, {str(model.graph.inputs[0].name): (image - self._mean) / self._std}, weights)
         found = {name: values[tensor] for name, tensor in self._tensors.items()}
         pooled = found[self.layers.global_layer] if self.layers.global_layer else None
         if pooled is not None and pooled.ndim == 4:
             pooled = pooled.mean(dim=(2, 3))
         spatial = found[self.layers.spatial_layer] if self.layers.spatial_layer else None
-        return Features([found[name] for name in self.layers.taps], pooled, spatial)
+        units = found[self.layers.unit_layer].flatten(1) if self.layers.unit_layer else None
+        return Features([found[name] for name in self.layers.taps], pooled, spatial, units)

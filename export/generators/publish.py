@@ -110,7 +110,8 @@ def make_card(
         parts.append(f"{shape.global_dim} features of {layers.global_layer}")
     if layers.spatial_layer is not None:
         where = f"{shape.grid}x{shape.grid}"
-        parts.append(f"{shape.spatial_dim} whitened channels of {layers.spatial_layer} at {where}")
+        what = f"{shape.map_dim} components of" if shape.map_dim else f"{shape.spatial_dim} whitened channels of"
+        parts.append(f"{what} {layers.spatial_layer} at {where}")
     pixels = f"{network.card.input.height}x{network.card.input.width}"
     return {
         "title": title or f"{network.card.title} generator, {shape.image_px} px",

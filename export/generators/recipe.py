@@ -18,10 +18,13 @@ class TrainConfig:
         steps: length of the run; the learning rate falls to zero over the last ``decay_share`` of it.
         batch: images per step, of which ``mixed`` are decoded from blends of two images' codes and judged
             only by consistency and the discriminator.
+        climbed: further rows, of codes that climb the encoder's units (:mod:`export.generators.climbers`).
         pixel: weight of L1 on pixels plus L1 on 8x8 means.
         feature: weight of the sum of L1 on five stages of normalised encoder features.
         consistency: weight of the cosine between the code given and the code of the image made.
         adversarial: weight of the mean over the discriminator's five heads.
+        agreement: weight of the divergence between the encoder's classes of an image without a photograph (blended or
+            climbing) and those that another network, the witness, sees in it.
         global_noise: standard deviation of the multiplicative noise on the global code.
         spatial_noise: standard deviation of the additive noise on the spatial code.
         spatial_drop: probability that an image's whole spatial code is dropped.
@@ -32,6 +35,7 @@ class TrainConfig:
     steps: int = 6000
     batch: int = 32
     mixed: int = 8
+    climbed: int = 8
     seed: int = 0
     lr: float = 5e-4
     decay_share: float = 0.25
@@ -39,6 +43,7 @@ class TrainConfig:
     feature: float = 0.25
     consistency: float = 1.0
     adversarial: float = 0.15
+    agreement: float = 0.15
     adversarial_from: int = 150
     adversarial_ramp: int = 600
     global_noise: float = 0.15

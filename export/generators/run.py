@@ -17,7 +17,7 @@ from PIL import Image
 
 from export.errors import InputError
 from export.generators.architecture import GeneratorConfig
-from export.generators.encoder import Encoder, EncoderLayers, choose_layers
+from export.generators.encoder import Encoder, EncoderLayers, choose_layers, unit_layer_of
 from export.generators.images import Sampler, Source
 from export.generators.publish import publish, read_checkpoint
 from export.generators.recipe import TrainConfig
@@ -44,6 +44,7 @@ class TrainOptions:
         image_px: side of the generator's image.
         global_layer, spatial_layer, taps: see :class:`export.generators.encoder.EncoderLayers`; chosen where not named.
         spatial_dim: components of the spatial code per position.
+        map_dim: components of the whole spatial map instead, 0 for a code per position.
         grid: side of the spatial code; the generator's coarsest by default.
         style_dim: width of the vector that modulates every stage.
         every: steps between checkpoints, samples and lines.
@@ -51,6 +52,7 @@ class TrainOptions:
         start_from: a published generator whose weights are taken over.
         trained_on: what the images were and on what terms.
         title: of the card.
+        witness: a network with the encoder's classes that must see in climbed images what the encoder sees.
     """
 
     source: str
@@ -63,6 +65,7 @@ class TrainOptions:
     spatial_layer: str | None = None
     taps: tuple[str, ...] = ()
     spatial_dim: int = SPATIAL_DIM
+    map_dim: int = 0
     grid: int | None = None
     style_dim: int = 512
     every: int = 100
@@ -70,6 +73,7 @@ class TrainOptions:
     start_from: Path | None = None
     trained_on: str | None = None
     title: str | None = None
+    witness: Network | None = None
 
 
 def train_generator(options: TrainOptions, network: Network, say: Callable[[str], None]) -> Path:
@@ -104,7 +108,8 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
     layers = trainer.encoder.layers
     parts = [f"global {layers.global_layer} ({shape.global_dim})"] if layers.global_layer else []
     if layers.spatial_layer:
-        parts.append(f"spatial {layers.spatial_layer} ({shape.spatial_dim} at {shape.grid}x{shape.grid})")
+        size = f"{shape.map_dim} of" if shape.map_dim else f"{shape.spatial_dim} at"
+        parts.append(f"spatial {layers.spatial_layer} ({size} {shape.grid}x{shape.grid})")
     say(f"{network.card.title}: code {', '.join(parts)}; images compared in {', '.join(layers.taps)}")
     shown = torch.from_numpy(trainer.sampler.batch(STATISTICS_FROM - 1, NUM_SHOWN).images).to(options.device)
     (out / "samples").mkdir(exist_ok=True)
@@ -143,6 +148,8 @@ def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, Gene
     config = options.config
     if not 0 <= config.mixed < config.batch:
         raise InputError(f"a batch of {config.batch} cannot hold {config.mixed} blended images; give a larger --batch")
+    if config.climbed > config.batch:
+        raise InputError(f"{config.climbed} climbing rows are more than the {config.batch} images of a --batch")
     if options.device != "cpu" and not torch.cuda.is_available():
         raise InputError(f"PyTorch finds no device {options.device!r} here; use --device cpu")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
@@ -161,7 +168,25 @@ def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, Gene
         check_same(read_checkpoint(checkpoint), shape, layers)
     sources = [parse_source(text, options.image_px) for text in options.images]
     sampler = Sampler(sources, options.out / "cache", options.image_px, config.seed)
-    return Trainer(config, shape, sampler, Encoder(network, layers, options.device), options.device), shape
+    encoder = Encoder(network, layers, options.device)
+    return Trainer(config, shape, sampler, encoder, options.device, witness_of(options, encoder)), shape
+
+
+def witness_of(options: TrainOptions, encoder: Encoder) -> Encoder | None:
+    """The witness as a network whose classes alone are looked at.
+
+    Raises:
+        InputError: it is not asked anything, or has other classes.
+    """
+    if options.witness is None:
+        return None
+    asked, own = encoder.layers.unit_layer, unit_layer_of(options.witness)
+    if asked is None or own is None:
+        raise InputError("a witness compares classes; encoder and witness must both end in a vector of them")
+    many, few = encoder.network.layer(asked).num_units, options.witness.layer(own).num_units
+    if many != few:
+        raise InputError(f"the witness has {few} classes and the encoder {many}; it must know the same ones")
+    return Encoder(options.witness, EncoderLayers("witness", None, None, (), own), options.device)
 
 
 def shape_for(options: TrainOptions, network: Network, layers: EncoderLayers) -> GeneratorConfig:
@@ -171,8 +196,9 @@ def shape_for(options: TrainOptions, network: Network, layers: EncoderLayers) ->
         InputError: no such size, or more spatial components than channels.
     """
     global_dim = network.layer(layers.global_layer).num_units if layers.global_layer else 0
-    spatial_dim = options.spatial_dim if layers.spatial_layer else 0
-    if layers.spatial_layer and spatial_dim > network.layer(layers.spatial_layer).num_units:
+    map_dim = options.map_dim if layers.spatial_layer else 0
+    spatial_dim = options.spatial_dim if layers.spatial_layer and not map_dim else 0
+    if spatial_dim and layers.spatial_layer and spatial_dim > network.layer(layers.spatial_layer).num_units:
         raise InputError(
             f"--spatial-dim {spatial_dim} is more than the {network.layer(layers.spatial_layer).num_units} channels of "
             f"{layers.spatial_layer}"
@@ -181,6 +207,7 @@ def shape_for(options: TrainOptions, network: Network, layers: EncoderLayers) ->
         options.image_px,
         global_dim=global_dim,
         spatial_dim=spatial_dim,
+        map_dim=map_dim,
         style_dim=options.style_dim,
         grid=options.grid,
     )
@@ -220,13 +247,16 @@ def progress_line(record: dict[str, float], steps: int, pace_s: float) -> str:
 
 @torch.no_grad()
 def samples(trainer: Trainer, images: torch.Tensor) -> Image.Image:
-    """A sheet: images, their reconstructions, and with both codes, reconstructions without the spatial one."""
+    """A sheet: images, their reconstructions; with both codes, those without the spatial one; the highest climbers."""
     code = trainer.statistics.encode(trainer.encoder(images), trainer.shape.grid)
     rows = [images, trainer.average(code)]
-    if trainer.shape.global_dim and trainer.shape.spatial_dim:
+    if trainer.shape.global_dim and trainer.shape.map_size:
         bare = code.clone()
         bare[:, trainer.shape.global_dim :] = 0
         rows.append(trainer.average(bare))
+    if trainer.climbers is not None:
+        oldest = trainer.climbers.age.argsort(descending=True)[: len(images)]
+        rows.append(trainer.average(trainer.climbers.code[oldest]))
     return sheet(torch.cat(rows).cpu().numpy(), columns=len(images))
 
 

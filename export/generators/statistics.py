@@ -16,8 +16,9 @@ from export.generators.encoder import Encoder, Features
 from export.priors.box import BoxPrior
 
 GLOBAL_DECAY, SPATIAL_DECAY, SPATIAL_BOUND = 0.99, 0.98, 2.5
-GLOBAL_PACE, SPATIAL_PACE = 0.5, 2.0
-"""Of a code with both parts. Measured on the bundled generator: docs/throughput.md."""
+GLOBAL_PACE, SPATIAL_PACE, MAP_PACE = 0.5, 2.0, 0.5
+"""Of a code with both parts; a code per position, and components of the whole map. docs/throughput.md."""
+MAP_BOUND = 2.0
 LEAST_STD = 1e-3
 
 
@@ -28,8 +29,9 @@ class CodeStatistics:
     Attributes:
         global_std: (G,) standard deviation of each pooled feature.
         global_mean: (G,) mean of the pooled features in units of ``global_std``.
-        spatial_mean: (C,) mean of the spatial layer's channels.
-        whitening: (C, S) projection on the S leading principal components, each scaled to unit variance.
+        spatial_mean: (C,) mean of the spatial layer's channels; (C, grid, grid) where the whole map is whitened.
+        whitening: (C, S) projection on the S leading principal components, each scaled to unit variance; of the
+            whole map (C grid^2, S).
         rectified: no pooled feature was ever negative.
     """
 
@@ -48,8 +50,12 @@ class CodeStatistics:
         if self.whitening is not None:
             assert features.spatial is not None
             assert self.spatial_mean is not None
-            centred = on_grid(features.spatial, grid) - self.spatial_mean[:, None, None]
-            parts.append(torch.einsum("nchw,cs->nshw", centred, self.whitening).flatten(1))
+            spatial = on_grid(features.spatial, grid)
+            if self.spatial_mean.ndim == 3:
+                parts.append((spatial - self.spatial_mean).flatten(1) @ self.whitening)
+            else:
+                centred = spatial - self.spatial_mean[:, None, None]
+                parts.append(torch.einsum("nchw,cs->nshw", centred, self.whitening).flatten(1))
         return torch.cat(parts, dim=1)
 
     def to(self, device: torch.device | str) -> CodeStatistics:
@@ -77,7 +83,7 @@ def measure_statistics(encoder: Encoder, batches: Iterable[torch.Tensor], shape:
             pooled.append(features.pooled)
         if features.spatial is not None:
             spatial = on_grid(features.spatial, shape.grid)
-            pixels.append(spatial.permute(0, 2, 3, 1).reshape(-1, spatial.shape[1]))
+            pixels.append(spatial.flatten(1) if shape.map_dim else spatial.permute(0, 2, 3, 1).flatten(0, 2))
     if not all(bool(t.isfinite().all()) for t in (*pooled, *pixels)):
         raise ModelError("the encoder's features are not finite; its weights or its card's mean and std are wrong")
     std = mean = centre = whitening = None
@@ -88,7 +94,9 @@ def measure_statistics(encoder: Encoder, batches: Iterable[torch.Tensor], shape:
         std, mean = deviation.float(), (p.mean(dim=0) / deviation).float()
     if pixels:
         t = torch.cat(pixels).double()
-        centre, whitening = _whitening(t, shape.spatial_dim)
+        centre, whitening = _whitening(t, shape.map_dim or shape.spatial_dim)
+        if shape.map_dim:
+            centre = centre.reshape(-1, shape.grid, shape.grid)
     return CodeStatistics(std, mean, centre, whitening, rectified)
 
 
@@ -97,14 +105,18 @@ def _whitening(pixels: torch.Tensor, components: int) -> tuple[torch.Tensor, tor
     if components > pixels.shape[1]:
         raise InputError(f"{components} spatial components are more than their layer's {pixels.shape[1]} channels")
     mean = pixels.mean(dim=0)
-    values, vectors = torch.linalg.eigh(torch.cov((pixels - mean).T))
+    centred = pixels - mean
+    wide = pixels.shape[1] > len(pixels)  # then by the rows' products: as many directions, fewer numbers
+    values, vectors = torch.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / (len(pixels) - 1))
     top = torch.argsort(values, descending=True)[:components]
-    if not values[top[-1]] > 1e-9 * values[top[0]]:
+    if len(top) < components or not values[top[-1]] > 1e-9 * values[top[0]]:
         raise InputError(
             f"the training images span fewer than {components} components of the spatial layer; use more images, or "
             "fewer components with --spatial-dim"
         )
     vectors = vectors[:, top]
+    if wide:
+        vectors = F.normalize(centred.T @ vectors, dim=0)
     largest = vectors[vectors.abs().argmax(dim=0), torch.arange(components, device=vectors.device)]
     whitening = vectors * torch.sign(largest) / values[top].sqrt()  # eigenvectors have no sign of their own
     return mean.float(), whitening.float()
@@ -122,8 +134,9 @@ def code_prior(statistics: CodeStatistics, shape: GeneratorConfig) -> BoxPrior:
         low = 0 * mean if statistics.rectified else mean - 3
         parts.append((mean, np.ones_like(mean), low, mean + 3, np.full_like(mean, GLOBAL_DECAY)))
     if statistics.whitening is not None:
-        fill = np.ones(shape.spatial_dim * shape.grid**2, np.float32)
-        parts.append((0 * fill, fill, -SPATIAL_BOUND * fill, SPATIAL_BOUND * fill, SPATIAL_DECAY * fill))
+        fill = np.ones(shape.map_size, np.float32)
+        bound = MAP_BOUND if shape.map_dim else SPATIAL_BOUND
+        parts.append((0 * fill, fill, -bound * fill, bound * fill, SPATIAL_DECAY * fill))
     prior = BoxPrior(*(np.concatenate(field) for field in zip(*parts, strict=True)))
     if prior.code_dim != shape.code_dim:
         raise InputError(f"the statistics describe codes of {prior.code_dim}, but the generator takes {shape.code_dim}")
@@ -132,7 +145,7 @@ def code_prior(statistics: CodeStatistics, shape: GeneratorConfig) -> BoxPrior:
 
 def code_pace(shape: GeneratorConfig) -> np.ndarray | None:
     """(code_dim,) what Adam's step along a component is multiplied by; None for a code of one part."""
-    if not shape.global_dim or not shape.spatial_dim:
+    if not shape.global_dim or not shape.map_size:
         return None
-    spatial = shape.code_dim - shape.global_dim
-    return np.repeat(np.asarray([GLOBAL_PACE, SPATIAL_PACE], np.float32), [shape.global_dim, spatial])
+    pace = MAP_PACE if shape.map_dim else SPATIAL_PACE
+    return np.repeat(np.asarray([GLOBAL_PACE, pace], np.float32), [shape.global_dim, shape.map_size])

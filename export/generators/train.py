@@ -7,7 +7,7 @@ function of ``(seed, step, state)``: an interrupted training that resumes equals
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,14 +15,39 @@ from torch.nn import functional as F
 
 from export.errors import InputError, ModelError
 from export.generators.architecture import FeatureDiscriminator, GeneratorConfig, HybridGenerator
+from export.generators.climbers import Climbers
 from export.generators.encoder import LITE0, Encoder, EncoderLayers, Features
 from export.generators.images import Sampler
 from export.generators.recipe import TrainConfig
-from export.generators.statistics import CodeStatistics, measure_statistics
+from export.generators.statistics import CodeStatistics, code_pace, code_prior, measure_statistics
 
-STATISTICS_BATCHES = 40
+STATISTICS_BATCHES = 80
+POOL = 8
+"""Climbing codes for each that takes a step."""
 STATISTICS_FROM = 10**9
 """Number of the first batch that statistics are measured on; no training reaches it."""
+
+
+RAMPED = frozenset({"adversarial", "agreement"})
+"""Losses that come in slowly."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """Images that a generator made, and what the encoder sees in them."""
+
+    image: torch.Tensor
+    features: Features
+
+    def joined(self, other: Decoded) -> Decoded:
+        """The rows of both."""
+        a, b = self.features, other.features
+        taps = [torch.cat(pair) for pair in zip(a.taps, b.taps, strict=True)]
+        rest = ((getattr(a, name), getattr(b, name)) for name in ("pooled", "spatial", "units"))
+        return Decoded(
+            torch.cat([self.image, other.image]),
+            Features(taps, *(None if x is None else torch.cat([x, y]) for x, y in rest)),
+        )
 
 
 class Trainer:
@@ -34,6 +59,7 @@ class Trainer:
         sampler: gives the images.
         encoder: what is inverted.
         device: where it all runs.
+        witness: another network with the encoder's classes, for the agreement loss.
     """
 
     def __init__(
@@ -43,8 +69,10 @@ class Trainer:
         sampler: Sampler,
         encoder: Encoder,
         device: torch.device | str = "cpu",
+        witness: Encoder | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
+        self.witness = witness
         self.config, self.shape, self.sampler, self.encoder, self.device = config, shape, sampler, encoder, device
         batches = [self._images(STATISTICS_FROM + i)[0] for i in range(STATISTICS_BATCHES)]
         self.statistics = measure_statistics(encoder, batches, shape)
@@ -55,7 +83,16 @@ class Trainer:
         self.judge = self._placed(FeatureDiscriminator([len(s) for s in self.scales]))
         self.opt_g = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=(0.5, 0.99))
         self.opt_d = torch.optim.Adam(self.judge.parameters(), lr=config.lr, betas=(0.5, 0.99))
+        self.climbers = self._new_climbers()
         self.done = 0
+
+    def _new_climbers(self) -> Climbers | None:
+        layer = self.encoder.layers.unit_layer
+        if not self.config.climbed or layer is None:
+            return None
+        num_units = self.encoder.network.layer(layer).num_units
+        prior, pace = code_prior(self.statistics, self.shape), code_pace(self.shape)
+        return Climbers(prior, pace, num_units, POOL * self.config.climbed, self.device)
 
     def _placed(self, module: Any) -> Any:
         return module.to(self.device, memory_format=torch.channels_last)
@@ -70,7 +107,7 @@ class Trainer:
     def start_from(self, weights: dict[str, torch.Tensor]) -> list[str]:
         """Take over the weights of another generator whose name and shape fit; return the names of those taken."""
         own = self.generator.state_dict()
-        weights = fitted_layout(weights, own, self.shape)
+        weights = fitted_layout(weights, self.shape)
         taken = {name: w.float() for name, w in weights.items() if name in own and own[name].shape == w.shape}
         self.generator.load_state_dict(own | taken)
         self.average.load_state_dict(self.generator.state_dict())
@@ -129,11 +166,23 @@ class Trainer:
             real = self._normalised(seen.taps)
             target, given = self._disturbed(self._encode(seen), rng)
         with self._autocast():
-            fake = seen_at(self.generator(given).float(), native)
-            again = self.encoder(fake)
-            made = self._normalised(again.taps)
+            made = self._decoded(given, native)
+            if self.climbers is not None:
+                rows = self.climbers.take(step, c.climbed, rng)
+                climbing = self.climbers.code[rows].requires_grad_()
+                risen = self._decoded(climbing, native[: c.climbed])
+                units = self.climbers.unit[rows]
+                assert risen.features.units is not None
+                activation = risen.features.units.gather(1, units[:, None]).float().sum()
+        if self.climbers is not None:
+            (gradient,) = torch.autograd.grad(activation, climbing, retain_graph=True)
+            self.climbers.advance(rows, gradient.float())
+            made = made.joined(risen)
+            target = torch.cat([target, climbing.detach()])
+        taps = self._normalised(made.features.taps)
+        with self._autocast():
             judged_real = self.judge(real)
-            judged_fake = self.judge([f.detach() for f in made])
+            judged_fake = self.judge([f.detach() for f in taps])
         hinge = torch.stack(
             [
                 F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
@@ -148,10 +197,10 @@ class Trainer:
 
         self.judge.requires_grad_(False)
         with self._autocast():
-            losses = self._losses(fake, made, again, images, real, target)
+            losses = self._losses(made, taps, images, real, target)
         self.judge.requires_grad_(True)
         ramp = min(1.0, max(0.0, (step - c.adversarial_from) / c.adversarial_ramp))
-        scale = {name: getattr(c, name) for name in losses} | {"adversarial": c.adversarial * ramp}
+        scale = {name: getattr(c, name) * (ramp if name in RAMPED else 1.0) for name in losses}
         loss = torch.stack([scale[name] * value for name, value in losses.items()]).sum()
         for group in self.opt_g.param_groups:
             group["lr"] = c.lr_at(step)
@@ -176,20 +225,24 @@ class Trainer:
     def _encode(self, features: Features) -> torch.Tensor:
         return self.statistics.encode(features, self.shape.grid).float()
 
+    def _decoded(self, code: torch.Tensor, native: torch.Tensor) -> Decoded:
+        image = seen_at(self.generator(code).float(), native)
+        return Decoded(image, self.encoder(image))
+
     def _losses(
         self,
-        fake: torch.Tensor,
-        made: list[torch.Tensor],
-        again: Features,
+        made: Decoded,
+        taps: list[torch.Tensor],
         images: torch.Tensor,
         real: list[torch.Tensor],
         target: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Every loss by name. Blended rows have no pixels to compare with."""
+        """Every loss by name. Blended and climbing rows have no pixels to compare with."""
         keep = len(images) - self.config.mixed
-        x, y = fake[:keep], images[:keep]
+        again = made.features
+        x, y = made.image[:keep], images[:keep]
         pixel = F.l1_loss(x, y) + F.l1_loss(F.avg_pool2d(x, 8), F.avg_pool2d(y, 8))
-        feature = torch.stack([F.l1_loss(f[:keep], r[:keep]) for f, r in zip(made, real, strict=True)]).sum()
+        feature = torch.stack([F.l1_loss(f[:keep], r[:keep]) for f, r in zip(taps, real, strict=True)]).sum()
         if self.statistics.global_mean is not None:  # what is there, not where: the global code where there is one
             mean, split = self.statistics.global_mean, self.shape.global_dim
             assert again.pooled is not None
@@ -198,8 +251,16 @@ class Trainer:
         else:
             got, wanted = self._encode(again), target
         consistency = 1 - F.cosine_similarity(got.float(), wanted, dim=1).mean()
-        adversarial = -torch.stack([scores.float().mean() for scores in self.judge(made)]).mean()
-        return {"pixel": pixel, "feature": feature, "consistency": consistency, "adversarial": adversarial}
+        adversarial = -torch.stack([scores.float().mean() for scores in self.judge(taps)]).mean()
+        losses = {"pixel": pixel, "feature": feature, "consistency": consistency, "adversarial": adversarial}
+        if self.witness is not None:
+            assert again.units is not None
+            seen = self.witness(made.image[keep:]).units
+            assert seen is not None
+            losses["agreement"] = F.kl_div(
+                seen.float().log_softmax(1), again.units[keep:].detach().float().softmax(1), reduction="batchmean"
+            )
+        return losses
 
     def state(self) -> dict[str, Any]:
         return {
@@ -213,7 +274,7 @@ class Trainer:
             "judge": self.judge.state_dict(),
             "opt_g": self.opt_g.state_dict(),
             "opt_d": self.opt_d.state_dict(),
-        }
+        } | ({} if self.climbers is None else {"climbers": self.climbers.state()})
 
     def restore(self, state: dict[str, Any]) -> None:
         """Take over a checkpoint.
@@ -225,29 +286,24 @@ class Trainer:
         self.statistics = CodeStatistics(**state["statistics"]).to(self.device)
         for name in ("generator", "average", "judge", "opt_g", "opt_d"):
             getattr(self, name).load_state_dict(state[name])
+        self.climbers = self._new_climbers()
+        if self.climbers is not None and "climbers" in state:
+            self.climbers.restore(state["climbers"])
         self.done = int(state["done"])
 
 
-def fitted_layout(
-    weights: dict[str, torch.Tensor], own: dict[str, torch.Tensor], shape: GeneratorConfig
-) -> dict[str, torch.Tensor]:
+def fitted_layout(weights: dict[str, torch.Tensor], shape: GeneratorConfig) -> dict[str, torch.Tensor]:
     """Weights whose start says where things are, for a generator that keeps this in ``layout``.
 
-    A start of ``first * side ** 2`` rows is split: its mean over positions stays the start, the rest, brought to the
-    generator's coarsest side, becomes the layout. What differs from place to place in its bias is dropped.
+    A start of ``first * side ** 2`` rows becomes its mean over positions. The rest is dropped: it holds what stood at
+    one place in every image (taken over into ``layout``, 200 steps later it still did).
     """
     start, first = weights.get("start.weight"), shape.widths[0]
     if not shape.layout or start is None or len(start) <= first or len(start) % first:
         return weights
-    side = math.isqrt(len(start) // first)
-    by_place = start.float().reshape(first, side, side, -1)
-    mean = by_place.mean(dim=(1, 2))
-    rest = (by_place - mean[:, None, None]).permute(0, 3, 1, 2)
-    layout = F.interpolate(rest, size=(shape.coarsest, shape.coarsest), mode="bilinear", align_corners=False)
     return weights | {
-        "start.weight": mean,
+        "start.weight": start.float().reshape(first, -1, start.shape[1]).mean(dim=1),
         "start.bias": weights["start.bias"].float().reshape(first, -1).mean(dim=1),
-        "layout.weight": layout.permute(0, 2, 3, 1).reshape(own["layout.weight"].shape),
     }
 
 

@@ -34,6 +34,17 @@ from pipeline.cli.group import cli
 @click.option("--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of everything random.")
 @click.option("--spatial-dim", type=click.IntRange(min=1), default=32, show_default=True, help="Whitened channels.")
 @click.option(
+    "--map-dim",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Components of the whole map, instead of channels per position.",
+)
+@click.option(
+    "--climbed", type=click.IntRange(min=0), help="Further rows whose codes climb the classes; a quarter of the batch."
+)
+@click.option("--witness", help="A network with the same classes that must see in climbed images what ENCODER sees.")
+@click.option(
     "--grid", type=click.IntRange(min=1), help="Side of the spatial code; the generator's coarsest, 4 to 7, by default."
 )
 @click.option(

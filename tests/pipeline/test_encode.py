@@ -37,7 +37,16 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Pair:
 @pytest.fixture(scope="module")
 def trained(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Generator]:
     """A generator of 16 px for the small network, its spatial code pooled from 5x5 to 2x2; hardly trained."""
-    folder: Path = tmp_path_factory.mktemp("trained")
+    return published(pair, tmp_path_factory.mktemp("trained"), SHAPE)
+
+
+@pytest.fixture(scope="module")
+def trained_on_maps(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Generator]:
+    """As ``trained``, but its spatial code is 7 components of the whole map."""
+    return published(pair, tmp_path_factory.mktemp("maps"), replace(SHAPE, spatial_dim=0, map_dim=7))
+
+
+def published(pair: Pair, folder: Path, shape: GeneratorConfig) -> tuple[Trainer, Generator]:
     rng = np.random.default_rng(0)
     (folder / "images").mkdir()
     for i in range(8):
@@ -48,7 +57,7 @@ def trained(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Train
     try:
         sampler = Sampler([Source(folder / "images", 1.0, 16)], folder / "cache", 16, seed=0)
         layers = EncoderLayers(str(pair.network.path), "body.2", "pool", ("pool", "body.2"))
-        trainer = Trainer(TrainConfig(batch=4, mixed=1), SHAPE, sampler, Encoder(pair.network, layers))
+        trainer = Trainer(TrainConfig(batch=4, mixed=1, climbed=0), shape, sampler, Encoder(pair.network, layers))
     finally:
         train.STATISTICS_BATCHES = before
     torch.save(trainer.state(), folder / "checkpoint.pt")
@@ -60,8 +69,9 @@ def images(count: int, side: int = 16) -> np.ndarray:
     return np.random.default_rng(5).random((count, 3, side, side), np.float32)
 
 
-def test_the_graph_encodes_as_the_trainer_does(trained: tuple[Trainer, Generator]) -> None:
-    trainer, generator = trained
+@pytest.mark.parametrize("which", ["trained", "trained_on_maps"])
+def test_the_graph_encodes_as_the_trainer_does(which: str, request: pytest.FixtureRequest) -> None:
+    trainer, generator = request.getfixturevalue(which)
     facts = encoder_facts(generator)
     assert facts is not None
     assert facts.grid == 2

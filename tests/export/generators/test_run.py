@@ -21,7 +21,7 @@ from export.generators.run import TrainOptions, make_trainer, parse_source, trai
 from tests.export.pairs import Pair
 
 pytestmark = pytest.mark.usefixtures("short_statistics")
-CONFIG = TrainConfig(steps=4, batch=4, mixed=1, adversarial_from=1, adversarial_ramp=2)
+CONFIG = TrainConfig(steps=4, batch=4, mixed=1, climbed=2, adversarial_from=1, adversarial_ramp=2)
 
 
 def options(folder: Path, out: Path, steps: int = 4, **changed: object) -> TrainOptions:
@@ -125,6 +125,8 @@ def test_bf16_trains(pair: Pair, images: Path, tmp_path: Path) -> None:
         ({"images": ("nowhere",)}, "training images not found"),
         ({"device": "cuda"}, "PyTorch finds no device 'cuda' here"),
         ({"config": replace(CONFIG, batch=1)}, "a batch of 1 cannot hold 1 blended"),
+        ({"config": replace(CONFIG, climbed=5)}, "5 climbing rows are more than the 4 images"),
+        ({"map_dim": 99}, "span fewer than 99 components"),
         (
             {"code": "spatial", "spatial_layer": "stem.0", "spatial_dim": 8, "images": "few"},
             "span fewer than 8 components",

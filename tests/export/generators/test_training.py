@@ -27,19 +27,27 @@ from export.models import read_model
 from tests.export.pairs import Pair
 
 SHAPE = GeneratorConfig(12, 2, 4, 8, (8, 6, 4))
-LAYERS = EncoderLayers("small", "body", "body.1", ("stem.2", "pool", "body.2"))
-CONFIG = TrainConfig(steps=6, batch=4, mixed=1, adversarial_from=1, adversarial_ramp=2)
+LAYERS = EncoderLayers("small", "body", "body.1", ("stem.2", "pool", "body.2"), "head")
+CONFIG = TrainConfig(steps=6, batch=4, mixed=1, climbed=2, adversarial_from=1, adversarial_ramp=2)
 
 
 def trainer(
     pair: Pair, images: Path, cache: Path, config: TrainConfig = CONFIG, shape: GeneratorConfig = SHAPE
 ) -> Trainer:
     sampler = Sampler([Source(images, 1.0, 18)], cache, shape.image_px, seed=3)
-    return Trainer(config, shape, sampler, Encoder(pair.network, LAYERS))
+    return Trainer(config, shape, sampler, Encoder(pair.network, LAYERS), witness=witness_of(pair))
+
+
+def witness_of(pair: Pair) -> Encoder:
+    """The same network with a wrong idea of what images look like: it sees other classes."""
+    witness = Encoder(pair.network, EncoderLayers("witness", None, None, (), "head"))
+    witness._mean = witness._mean - 0.5
+    return witness
 
 
 def weights(t: Trainer) -> list[torch.Tensor]:
-    return [*t.generator.parameters(), *t.average.parameters(), *t.judge.parameters()]
+    assert t.climbers is not None
+    return [*t.generator.parameters(), *t.average.parameters(), *t.judge.parameters(), *t.climbers.state().values()]
 
 
 @pytest.mark.usefixtures("short_statistics")
@@ -58,6 +66,27 @@ def test_interrupted_equals_uninterrupted(pair: Pair, images: Path, tmp_path: Pa
     assert second.done == whole.done == 4
     assert all(torch.equal(a, b) for a, b in zip(weights(whole), weights(second), strict=True))
     assert not torch.equal(next(first.generator.parameters()), next(whole.generator.parameters()))
+
+
+@pytest.mark.usefixtures("short_statistics")
+def test_what_climbs_moves_and_teaches(pair: Pair, images: Path, tmp_path: Path) -> None:
+    """Climbing rows change the weights, the witness's opinion too; without them everything else is as it was."""
+    both, alone, unseen = (
+        trainer(pair, images, tmp_path, config)
+        for config in (CONFIG, replace(CONFIG, climbed=0), replace(CONFIG, agreement=0.0))
+    )
+    assert both.climbers is not None
+    before = both.climbers.code.clone()
+    first, second, _ = (t.step() for t in (both, alone, unseen))
+    moved = (both.climbers.code != before).any(dim=1)
+    assert moved.tolist() == [True] * 2 + [False] * 14
+    assert first["agreement"] > 0
+    assert first["pixel"] == pytest.approx(second["pixel"], rel=1e-5)
+    assert alone.climbers is None
+    for t in (both, unseen):
+        for _ in range(2):  # the weight of the agreement comes in slowly
+            t.step()
+    assert not torch.equal(next(both.generator.parameters()), next(unseen.generator.parameters()))
 
 
 @pytest.mark.usefixtures("short_statistics")
@@ -149,24 +178,17 @@ def test_training_starts_from_a_published_generator(pair: Pair, images: Path, tm
         torch.testing.assert_close(new[name], old[name], rtol=1e-3, atol=1e-4)  # weights are stored as fp16
 
 
-def test_a_start_by_place_becomes_start_and_layout() -> None:
-    """Two thirds of the places, another side: what is the same everywhere and what is not are kept apart."""
-    shape = replace(SHAPE, base=6, layout=True)
-    generator = HybridGenerator(shape)
-    own = generator.state_dict()
-    generator_of_same_side = HybridGenerator(replace(SHAPE, layout=True)).state_dict()
+def test_a_start_by_place_becomes_its_mean() -> None:
     old = {"start.weight": torch.randn(8 * 16, 8), "start.bias": torch.randn(8 * 16)}
-    same = fitted_layout(old, generator_of_same_side, replace(SHAPE, layout=True))
+    fitted = fitted_layout(old, replace(SHAPE, base=6, layout=True))
     z = torch.randn(3, 8)
-    whole = torch.nn.functional.linear(z, old["start.weight"]).reshape(3, 8, 16)
-    split = torch.nn.functional.linear(z, same["start.weight"])[:, :, None]
-    split = split + torch.nn.functional.linear(z, same["layout.weight"]).reshape(3, 8, 16)
-    torch.testing.assert_close(split, whole)
-    torch.testing.assert_close(same["start.bias"], old["start.bias"].reshape(8, 16).mean(dim=1))
-    larger = fitted_layout(old, own, shape)
-    assert larger["layout.weight"].shape == own["layout.weight"].shape
+    by_place = torch.nn.functional.linear(z, old["start.weight"], old["start.bias"]).reshape(3, 8, 16)
+    mean = torch.nn.functional.linear(z, fitted["start.weight"], fitted["start.bias"])
+    torch.testing.assert_close(mean, by_place.mean(dim=2))
+    assert "layout.weight" not in fitted
     untouched = {"start.weight": torch.randn(8, 8), "start.bias": torch.randn(8)}
-    assert fitted_layout(untouched, own, shape) is untouched
+    assert fitted_layout(untouched, replace(SHAPE, layout=True)) is untouched
+    assert fitted_layout(old, SHAPE) is old
 
 
 def test_the_global_code_alone_puts_nothing_at_one_place_in_every_image() -> None:
@@ -194,6 +216,31 @@ def test_a_spatial_code_coarser_than_the_generator_is_enlarged(side: int, base: 
     assert shape.code_dim == 12 + 2 * grid**2
     slim = replace(shape, widths=tuple(4 for _ in shape.widths))
     assert HybridGenerator(slim)(torch.rand(1, slim.code_dim)).shape == (1, 3, side, side)
+
+
+def test_components_of_the_whole_map_put_nothing_at_one_place_in_every_image() -> None:
+    shape = GeneratorConfig.for_image(64, global_dim=12, map_dim=5, style_dim=8)
+    assert (shape.code_dim, shape.spatial_dim, shape.layout) == (17, 0, True)
+    slim = replace(shape, widths=tuple(4 for _ in shape.widths))
+    generator = HybridGenerator(slim)
+    assert {name for name in generator.state_dict() if name.startswith(("whole", "layout"))} == {
+        "whole.weight",
+        "layout.weight",
+    }
+    seen: list[torch.Tensor] = []
+    generator.stem.register_forward_pre_hook(lambda _m, given: seen.append(given[0].detach()))
+    code = torch.rand(2, 17)
+    assert generator(code).shape == (2, 3, 64, 64)
+    code[:, 12:] += 1
+    generator(code)
+    step = (seen[1] - seen[0])[0] - (seen[1] - seen[0])[1]
+    assert float(step.abs().max()) < 1e-5  # linear in the map, whatever the rest of the code
+    assert float((seen[1] - seen[0]).std(dim=(2, 3)).max()) > 1e-2
+
+
+def test_a_code_of_the_whole_map_alone() -> None:
+    shape = GeneratorConfig.for_image(64, global_dim=0, map_dim=5, style_dim=8)
+    assert HybridGenerator(replace(shape, widths=(4,) * 5))(torch.rand(3, 5)).shape == (3, 3, 64, 64)
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "not found"), (True, "no readable image")])

@@ -1,0 +1,83 @@
+"""Codes on their way up: what an atlas's ascent will ask of a generator, while the generator is trained.
+
+An ascent ends where no photograph's code is. A generator that was only shown codes of photographs, and blends of two,
+may draw anything there. So some rows of every training step are codes that climb the units of the encoder through the
+generator as it is at that moment; their images have no pixels to be compared with, but must look real, must have the
+features that the code names, and must show other networks what they show the encoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from export.priors.box import BoxPrior
+from export.update import Ascent
+
+START_SCALE = 0.1
+ASCENT = Ascent(kind="adam", steps=30, lr=0.6)
+"""Half the steps of an atlas's ascent, each nearly twice as long."""
+
+
+class Climbers:
+    """A pool of codes, each at an age of its own; a few of them take a step at a time.
+
+    Args:
+        prior: keeps them plausible; also where they start.
+        pace: (code_dim,) what a step along a component is multiplied by; None for 1.
+        num_units: of the layer that is climbed.
+        size: of the pool.
+        device: where it all is.
+    """
+
+    def __init__(
+        self, prior: BoxPrior, pace: Any, num_units: int, size: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self._low, self._high, self._decay, self._mean, self._std = (
+            torch.from_numpy(a.copy()).to(device) for a in (prior.low, prior.high, prior.decay, prior.mean, prior.std)
+        )
+        self._pace = 1.0 if pace is None else torch.from_numpy(pace.copy()).to(device)
+        self._num_units, self._size = num_units, size
+        self._rates = torch.from_numpy(ASCENT.learning_rates()).to(device)
+        self.code = self._mean.repeat(size, 1)
+        self.moment1, self.moment2 = torch.zeros_like(self.code), torch.zeros_like(self.code)
+        self.unit = torch.arange(size, device=device) % num_units
+        self.age = torch.arange(size, device=device) % ASCENT.steps  # so that all ages are there at any time
+
+    def take(self, step: int, count: int, rng: torch.Generator) -> torch.Tensor:
+        """Rows of the pool whose turn it is, (count,) int64; those that are at their end start anew."""
+        rows = ((torch.arange(count) + step * count) % self._size).to(self.age)
+        units = torch.randint(self._num_units, (count,), generator=rng).to(self.unit)
+        noise = torch.randn(count, self.code.shape[1], generator=rng).to(self.code)
+        over = self.age[rows] >= ASCENT.steps
+        ended = rows[over]
+        start = self._mean + START_SCALE * self._std * noise[over]
+        self.code[ended] = torch.clamp(start, self._low, self._high)
+        self.moment1[ended], self.moment2[ended] = 0.0, 0.0
+        self.unit[ended], self.age[ended] = units[over], 0
+        return rows
+
+    def advance(self, rows: torch.Tensor, gradient: torch.Tensor) -> None:
+        """One step of Adam for some rows, as :func:`export.update.add_update` emits it.
+
+        Args:
+            rows: of the pool.
+            gradient: (len(rows), code_dim) of each row's unit.
+        """
+        age = self.age[rows]
+        direction = gradient / gradient.abs().mean(dim=1, keepdim=True).clamp_min(1e-30)
+        m = self.moment1[rows].lerp(direction, 1 - ASCENT.beta1)
+        v = self.moment2[rows].lerp(direction.square(), 1 - ASCENT.beta2)
+        rate, power = self._rates[age][:, None], (age + 1)[:, None]
+        move = rate * m / (1 - ASCENT.beta1**power) / ((v / (1 - ASCENT.beta2**power)).sqrt() + 1e-8)
+        code = torch.clamp(self.code[rows] + self._pace * move, self._low, self._high)
+        self.code[rows] = code * (1 - (1 - self._decay) * rate / ASCENT.lr)
+        self.moment1[rows], self.moment2[rows], self.age[rows] = m, v, age + 1
+
+    def state(self) -> dict[str, torch.Tensor]:
+        return {name: getattr(self, name) for name in ("code", "moment1", "moment2", "unit", "age")}
+
+    def restore(self, state: dict[str, torch.Tensor]) -> None:
+        for name, value in state.items():
+            getattr(self, name).copy_(value)
