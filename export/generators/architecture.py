@@ -69,7 +69,7 @@ class GeneratorConfig:
         image_px: int,
         *,
         global_dim: int,
-        spatial_dim: int = 0,
+        spatial_dim: int,
         map_dim: int = 0,
         style_dim: int = 512,
         grid: int | None = None,
@@ -79,13 +79,13 @@ class GeneratorConfig:
         Raises:
             InputError: no such grid doubles to ``image_px``, or the code is empty.
         """
-        if not global_dim and not spatial_dim and not map_dim:
+        if not global_dim and not spatial_dim:
             raise InputError("the code is empty: give a global layer, a spatial layer, or both")
         for base in range(4, 8):
             doublings = (image_px // base).bit_length() - 1
             if image_px == base * 2**doublings and doublings >= 2:
                 widths = (WIDTHS + (WIDTHS[-1],) * doublings)[: doublings + 1]
-                layout = bool(global_dim and (spatial_dim or map_dim))
+                layout = bool(global_dim and spatial_dim)
                 return cls(global_dim, spatial_dim, grid or base, style_dim, widths, base, layout, map_dim)
         raise InputError(
             f"no generator gives {image_px} px; the side is 4, 5, 6 or 7 times a power of two: 64, 96, 128, 224"
@@ -163,17 +163,16 @@ class HybridGenerator(nn.Module):
         self.config = config
         first = config.widths[0]
         self.style = nn.Sequential(
-            nn.Linear(config.global_dim or config.map_dim or config.spatial_dim, config.style_dim),
+            nn.Linear(config.global_dim or config.spatial_dim, config.style_dim),
             nn.LeakyReLU(0.2),
             nn.Linear(config.style_dim, config.style_dim),
             nn.LeakyReLU(0.2),
         )
-        self.start = nn.Linear(config.style_dim, first if config.map_size else first * config.coarsest**2)
-        if config.map_size:
-            if config.map_dim:  # no bias, as for the layout
-                self.whole = nn.Linear(config.map_dim, first * config.coarsest**2, bias=False)
-            else:
-                self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
+        self.start = nn.Linear(config.style_dim, first if config.spatial_dim else first * config.coarsest**2)
+        if config.spatial_dim:
+            self.spatial = nn.Conv2d(config.spatial_dim, first, 3, padding=1)
+            if config.map_dim:  # measured, not learned: components -> map
+                self.register_buffer("basis", torch.zeros(config.map_dim, config.spatial_dim * config.grid**2))
             if config.layout:  # no bias: one would put something at the same place into every image
                 self.layout = nn.Linear(config.style_dim, first * config.coarsest**2, bias=False)
                 nn.init.normal_(self.layout.weight, std=0.02)  # styles have a mean: by chance it would be a bias
@@ -186,15 +185,11 @@ class HybridGenerator(nn.Module):
     def forward(self, code: torch.Tensor) -> torch.Tensor:
         c = self.config
         vector, flat = torch.split(code, [c.global_dim, c.map_size], dim=1)
-        if c.map_size:
-            if c.map_dim:
-                z = self.style(vector if c.global_dim else flat)
-                x = self.whole(flat).reshape(-1, c.widths[0], c.coarsest, c.coarsest)
-            else:
-                layout = flat.reshape(-1, c.spatial_dim, c.grid, c.grid)
-                z = self.style(vector if c.global_dim else layout.mean(dim=(2, 3)))
-                x = self.spatial(layout)
-            if x.shape[2] != c.coarsest:
+        if c.spatial_dim:
+            layout = (flat @ self.basis if c.map_dim else flat).reshape(-1, c.spatial_dim, c.grid, c.grid)
+            z = self.style(vector if c.global_dim else layout.mean(dim=(2, 3)))
+            x = self.spatial(layout)
+            if c.coarsest != c.grid:
                 x = F.interpolate(x, size=(c.coarsest, c.coarsest), mode="bilinear", align_corners=False)
             x = x + self.start(z)[:, :, None, None]
             if c.layout:

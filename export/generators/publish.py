@@ -72,7 +72,9 @@ def publish(
     part = out.with_suffix(".part")
     ir.save(model, part)
     prior.save(out.with_suffix(".codes.npz"), code_pace(shape))
-    arrays: dict[str, Any] = {k: v.numpy() for k, v in vars(statistics).items() if isinstance(v, torch.Tensor)}
+    arrays: dict[str, Any] = {
+        k: v.numpy() for k, v in vars(statistics).items() if isinstance(v, torch.Tensor) and k != "basis"
+    }
     np.savez(out.with_suffix(".encoder.npz"), **arrays)
     part.replace(out)
     return card

@@ -44,7 +44,7 @@ class TrainOptions:
         image_px: side of the generator's image.
         global_layer, spatial_layer, taps: see :class:`export.generators.encoder.EncoderLayers`; chosen where not named.
         spatial_dim: components of the spatial code per position.
-        map_dim: components of the whole spatial map instead, 0 for a code per position.
+        map_dim: components of the whole of this spatial map instead, 0 for all of it.
         grid: side of the spatial code; the generator's coarsest by default.
         style_dim: width of the vector that modulates every stage.
         every: steps between checkpoints, samples and lines.
@@ -197,8 +197,8 @@ def shape_for(options: TrainOptions, network: Network, layers: EncoderLayers) ->
     """
     global_dim = network.layer(layers.global_layer).num_units if layers.global_layer else 0
     map_dim = options.map_dim if layers.spatial_layer else 0
-    spatial_dim = options.spatial_dim if layers.spatial_layer and not map_dim else 0
-    if spatial_dim and layers.spatial_layer and spatial_dim > network.layer(layers.spatial_layer).num_units:
+    spatial_dim = options.spatial_dim if layers.spatial_layer else 0
+    if layers.spatial_layer and spatial_dim > network.layer(layers.spatial_layer).num_units:
         raise InputError(
             f"--spatial-dim {spatial_dim} is more than the {network.layer(layers.spatial_layer).num_units} channels of "
             f"{layers.spatial_layer}"

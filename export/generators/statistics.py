@@ -32,6 +32,8 @@ class CodeStatistics:
         spatial_mean: (C,) mean of the spatial layer's channels; (C, grid, grid) where the whole map is whitened.
         whitening: (C, S) projection on the S leading principal components, each scaled to unit variance; of the
             whole map (C grid^2, S).
+        basis: (S, spatial_dim grid^2) of components of the whole map: the map, whitened per position, that each of
+            them stands for.
         rectified: no pooled feature was ever negative.
     """
 
@@ -40,6 +42,7 @@ class CodeStatistics:
     spatial_mean: torch.Tensor | None
     whitening: torch.Tensor | None
     rectified: bool = True
+    basis: torch.Tensor | None = None
 
     def encode(self, features: Features, grid: int) -> torch.Tensor:
         """Features -> code (N, G + S * grid * grid)."""
@@ -76,50 +79,51 @@ def measure_statistics(encoder: Encoder, batches: Iterable[torch.Tensor], shape:
         InputError: more spatial components than channels, or than the images tell apart.
         ModelError: features that are not finite.
     """
-    pooled, pixels = [], []
+    pooled, maps = [], []
     for images in batches:
         features = encoder(images)
         if features.pooled is not None:
             pooled.append(features.pooled)
         if features.spatial is not None:
-            spatial = on_grid(features.spatial, shape.grid)
-            pixels.append(spatial.flatten(1) if shape.map_dim else spatial.permute(0, 2, 3, 1).flatten(0, 2))
-    if not all(bool(t.isfinite().all()) for t in (*pooled, *pixels)):
+            maps.append(on_grid(features.spatial, shape.grid))
+    if not all(bool(t.isfinite().all()) for t in (*pooled, *maps)):
         raise ModelError("the encoder's features are not finite; its weights or its card's mean and std are wrong")
-    std = mean = centre = whitening = None
+    std = mean = centre = whitening = basis = None
     rectified = all(bool((t >= 0).all()) for t in pooled)
     if pooled:
         p = torch.cat(pooled).double()
         deviation = p.std(dim=0).clamp_min(LEAST_STD)
         std, mean = deviation.float(), (p.mean(dim=0) / deviation).float()
-    if pixels:
-        t = torch.cat(pixels).double()
-        centre, whitening = _whitening(t, shape.map_dim or shape.spatial_dim)
+    if maps:
+        t = torch.cat(maps).double()
+        centre, whitening = _whitening(t.permute(0, 2, 3, 1).flatten(0, 2), shape.spatial_dim)
         if shape.map_dim:
-            centre = centre.reshape(-1, shape.grid, shape.grid)
-    return CodeStatistics(std, mean, centre, whitening, rectified)
+            centre = t.mean(dim=0)
+            each = torch.einsum("nchw,cs->nshw", t - centre, whitening)
+            _, whole = _whitening(each.flatten(1), shape.map_dim)
+            by_place = whole.reshape(shape.spatial_dim, shape.grid, shape.grid, shape.map_dim)
+            whitening = torch.einsum("cs,shwk->chwk", whitening, by_place).flatten(0, 2)
+            basis = torch.linalg.pinv(whole).float()
+        centre, whitening = centre.float(), whitening.float()
+    return CodeStatistics(std, mean, centre, whitening, rectified, basis)
 
 
 def _whitening(pixels: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
     """(mean (C,), projection (C, components)) of rows (n, C)."""
     if components > pixels.shape[1]:
-        raise InputError(f"{components} spatial components are more than their layer's {pixels.shape[1]} channels")
+        raise InputError(f"{components} spatial components are more than the {pixels.shape[1]} there are")
     mean = pixels.mean(dim=0)
-    centred = pixels - mean
-    wide = pixels.shape[1] > len(pixels)  # then by the rows' products: as many directions, fewer numbers
-    values, vectors = torch.linalg.eigh((centred @ centred.T if wide else centred.T @ centred) / (len(pixels) - 1))
+    values, vectors = torch.linalg.eigh(torch.cov((pixels - mean).T))
     top = torch.argsort(values, descending=True)[:components]
-    if len(top) < components or not values[top[-1]] > 1e-9 * values[top[0]]:
+    if not values[top[-1]] > 1e-9 * values[top[0]]:
         raise InputError(
             f"the training images span fewer than {components} components of the spatial layer; use more images, or "
             "fewer components with --spatial-dim"
         )
     vectors = vectors[:, top]
-    if wide:
-        vectors = F.normalize(centred.T @ vectors, dim=0)
     largest = vectors[vectors.abs().argmax(dim=0), torch.arange(components, device=vectors.device)]
     whitening = vectors * torch.sign(largest) / values[top].sqrt()  # eigenvectors have no sign of their own
-    return mean.float(), whitening.float()
+    return mean, whitening
 
 
 def code_prior(statistics: CodeStatistics, shape: GeneratorConfig) -> BoxPrior:

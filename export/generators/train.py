@@ -78,6 +78,8 @@ class Trainer:
         self.statistics = measure_statistics(encoder, batches, shape)
         self.scales = self._tap_scales(batches[:8])
         self.generator = self._placed(HybridGenerator(shape))
+        if self.statistics.basis is not None:
+            self.generator.basis.copy_(self.statistics.basis)
         self.average = self._placed(HybridGenerator(shape)).requires_grad_(False)
         self.average.load_state_dict(self.generator.state_dict())
         self.judge = self._placed(FeatureDiscriminator([len(s) for s in self.scales]))
@@ -109,6 +111,7 @@ class Trainer:
         own = self.generator.state_dict()
         weights = fitted_layout(weights, self.shape)
         taken = {name: w.float() for name, w in weights.items() if name in own and own[name].shape == w.shape}
+        taken.pop("basis", None)  # of the code that this one has
         self.generator.load_state_dict(own | taken)
         self.average.load_state_dict(self.generator.state_dict())
         return sorted(taken)

@@ -38,7 +38,7 @@ from pipeline.cli.group import cli
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Components of the whole map, instead of channels per position.",
+    help="Components of the whole spatial map; 0 for all of it, a code per position.",
 )
 @click.option(
     "--climbed", type=click.IntRange(min=0), help="Further rows whose codes climb the classes; a quarter of the batch."

@@ -43,7 +43,7 @@ def trained(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Train
 @pytest.fixture(scope="module")
 def trained_on_maps(pair: Pair, tmp_path_factory: pytest.TempPathFactory) -> tuple[Trainer, Generator]:
     """As ``trained``, but its spatial code is 7 components of the whole map."""
-    return published(pair, tmp_path_factory.mktemp("maps"), replace(SHAPE, spatial_dim=0, map_dim=7))
+    return published(pair, tmp_path_factory.mktemp("maps"), replace(SHAPE, map_dim=7))
 
 
 def published(pair: Pair, folder: Path, shape: GeneratorConfig) -> tuple[Trainer, Generator]:

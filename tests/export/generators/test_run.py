@@ -126,7 +126,7 @@ def test_bf16_trains(pair: Pair, images: Path, tmp_path: Path) -> None:
         ({"device": "cuda"}, "PyTorch finds no device 'cuda' here"),
         ({"config": replace(CONFIG, batch=1)}, "a batch of 1 cannot hold 1 blended"),
         ({"config": replace(CONFIG, climbed=5)}, "5 climbing rows are more than the 4 images"),
-        ({"map_dim": 99}, "span fewer than 99 components"),
+        ({"map_dim": 99}, "99 spatial components are more than the 32 there are"),
         (
             {"code": "spatial", "spatial_layer": "stem.0", "spatial_dim": 8, "images": "few"},
             "span fewer than 8 components",

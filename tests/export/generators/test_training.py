@@ -218,29 +218,26 @@ def test_a_spatial_code_coarser_than_the_generator_is_enlarged(side: int, base: 
     assert HybridGenerator(slim)(torch.rand(1, slim.code_dim)).shape == (1, 3, side, side)
 
 
-def test_components_of_the_whole_map_put_nothing_at_one_place_in_every_image() -> None:
-    shape = GeneratorConfig.for_image(64, global_dim=12, map_dim=5, style_dim=8)
-    assert (shape.code_dim, shape.spatial_dim, shape.layout) == (17, 0, True)
-    slim = replace(shape, widths=tuple(4 for _ in shape.widths))
-    generator = HybridGenerator(slim)
-    assert {name for name in generator.state_dict() if name.startswith(("whole", "layout"))} == {
-        "whole.weight",
-        "layout.weight",
-    }
-    seen: list[torch.Tensor] = []
-    generator.stem.register_forward_pre_hook(lambda _m, given: seen.append(given[0].detach()))
-    code = torch.rand(2, 17)
-    assert generator(code).shape == (2, 3, 64, 64)
-    code[:, 12:] += 1
-    generator(code)
-    step = (seen[1] - seen[0])[0] - (seen[1] - seen[0])[1]
-    assert float(step.abs().max()) < 1e-5  # linear in the map, whatever the rest of the code
-    assert float((seen[1] - seen[0]).std(dim=(2, 3)).max()) > 1e-2
-
-
-def test_a_code_of_the_whole_map_alone() -> None:
-    shape = GeneratorConfig.for_image(64, global_dim=0, map_dim=5, style_dim=8)
-    assert HybridGenerator(replace(shape, widths=(4,) * 5))(torch.rand(3, 5)).shape == (3, 3, 64, 64)
+@pytest.mark.usefixtures("short_statistics")
+def test_components_of_the_whole_map_stand_for_maps(pair: Pair, images: Path, tmp_path: Path) -> None:
+    """As many components as there are: decoded, they are the code per position less its mean over the images."""
+    own, whole = (
+        trainer(pair, images, tmp_path, shape=replace(SHAPE, grid=2, base=4, map_dim=map_dim)) for map_dim in (0, 8)
+    )
+    assert (own.shape.code_dim, whole.shape.code_dim) == (12 + 8, 12 + 8)
+    batch, _ = whole._images(0)
+    per_place, components = (t._encode(t.encoder(batch))[:, 12:] for t in (own, whole))
+    decoded = components @ whole.generator.basis
+    torch.testing.assert_close(decoded - decoded.mean(0), per_place - per_place.mean(0), rtol=1e-3, atol=1e-3)
+    assert torch.equal(whole.average.basis, whole.generator.basis)
+    assert "basis" not in dict(whole.generator.named_parameters())  # measured, not learned
+    few = trainer(pair, images, tmp_path, shape=replace(SHAPE, grid=2, base=4, map_dim=3))
+    spread = torch.cat([few._encode(few.encoder(few._images(i)[0]))[:, 12:] for i in range(40)]).std(dim=0)
+    assert ((spread > 0.5) & (spread < 2)).all()
+    few.step()
+    torch.save(few.state(), tmp_path / "checkpoint.pt")
+    few.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    assert few.shape.code_dim == 15
 
 
 @pytest.mark.parametrize(("make", "message"), [(False, "not found"), (True, "no readable image")])
