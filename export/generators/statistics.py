@@ -100,10 +100,13 @@ def measure_statistics(encoder: Encoder, batches: Iterable[torch.Tensor], shape:
         if shape.map_dim:
             centre = t.mean(dim=0)
             each = torch.einsum("nchw,cs->nshw", t - centre, whitening)
+            if pooled:  # what is everywhere is in the global code: four fifths of the variance, and no layout
+                each = each - each.mean(dim=(2, 3), keepdim=True)
             _, whole = _whitening(each.flatten(1), shape.map_dim)
             by_place = whole.reshape(shape.spatial_dim, shape.grid, shape.grid, shape.map_dim)
             whitening = torch.einsum("cs,shwk->chwk", whitening, by_place).flatten(0, 2)
-            basis = torch.linalg.pinv(whole).float()
+            basis = torch.linalg.pinv(whole)
+            basis = (basis / basis.square().sum(dim=0).mean().sqrt()).float()  # maps of variance 1
         centre, whitening = centre.float(), whitening.float()
     return CodeStatistics(std, mean, centre, whitening, rectified, basis)
 

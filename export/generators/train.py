@@ -108,13 +108,21 @@ class Trainer:
 
     def start_from(self, weights: dict[str, torch.Tensor]) -> list[str]:
         """Take over the weights of another generator whose name and shape fit; return the names of those taken."""
+        taken = self._take(weights)
+        if self.statistics.global_mean is not None and any(name.startswith("style.") for name in taken):
+            with torch.no_grad():
+                usual = self.generator.style(self.statistics.global_mean[None])[0]
+            taken |= self._take(fitted_layout(weights, self.shape, usual))
+        self.average.load_state_dict(self.generator.state_dict())
+        return sorted(taken)
+
+    def _take(self, weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """Load what fits, and return it."""
         own = self.generator.state_dict()
-        weights = fitted_layout(weights, self.shape)
         taken = {name: w.float() for name, w in weights.items() if name in own and own[name].shape == w.shape}
         taken.pop("basis", None)  # of the code that this one has
         self.generator.load_state_dict(own | taken)
-        self.average.load_state_dict(self.generator.state_dict())
-        return sorted(taken)
+        return taken
 
     @torch.no_grad()
     def _tap_scales(self, batches: list[torch.Tensor]) -> list[torch.Tensor]:
@@ -295,18 +303,36 @@ class Trainer:
         self.done = int(state["done"])
 
 
-def fitted_layout(weights: dict[str, torch.Tensor], shape: GeneratorConfig) -> dict[str, torch.Tensor]:
+def fitted_layout(
+    weights: dict[str, torch.Tensor], shape: GeneratorConfig, usual: torch.Tensor | None
+) -> dict[str, torch.Tensor]:
     """Weights whose start says where things are, for a generator that keeps this in ``layout``.
 
-    A start of ``first * side ** 2`` rows becomes its mean over positions. The rest is dropped: it holds what stood at
-    one place in every image (taken over into ``layout``, 200 steps later it still did).
+    A start of ``first * side ** 2`` rows is split: its mean over positions stays the start; the rest, brought to the
+    generator's coarsest side, becomes the layout. What the rest puts into every image alike is taken out of it: its
+    bias, and its answer to the usual style.
+
+    Args:
+        weights: of the other generator.
+        shape: of this one.
+        usual: (style_dim,) the mean style of training images; None if it is not known.
     """
     start, first = weights.get("start.weight"), shape.widths[0]
     if not shape.layout or start is None or len(start) <= first or len(start) % first:
         return weights
+    side = math.isqrt(len(start) // first)
+    by_place = start.float().reshape(first, side, side, -1)
+    mean = by_place.mean(dim=(1, 2))
+    rest = by_place - mean[:, None, None]
+    if usual is not None:
+        rest = rest - (rest @ usual)[..., None] * usual / usual.square().sum()
+    rest = F.interpolate(
+        rest.permute(0, 3, 1, 2), size=(shape.coarsest, shape.coarsest), mode="bilinear", align_corners=False
+    )
     return weights | {
-        "start.weight": start.float().reshape(first, -1, start.shape[1]).mean(dim=1),
+        "start.weight": mean,
         "start.bias": weights["start.bias"].float().reshape(first, -1).mean(dim=1),
+        "layout.weight": rest.permute(0, 2, 3, 1).reshape(first * shape.coarsest**2, -1),
     }
 
 

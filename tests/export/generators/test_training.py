@@ -178,17 +178,25 @@ def test_training_starts_from_a_published_generator(pair: Pair, images: Path, tm
         torch.testing.assert_close(new[name], old[name], rtol=1e-3, atol=1e-4)  # weights are stored as fp16
 
 
-def test_a_start_by_place_becomes_its_mean() -> None:
+def test_a_start_by_place_becomes_start_and_layout() -> None:
+    """What is the same everywhere and what is not are kept apart; what is in every image alike is dropped."""
     old = {"start.weight": torch.randn(8 * 16, 8), "start.bias": torch.randn(8 * 16)}
-    fitted = fitted_layout(old, replace(SHAPE, base=6, layout=True))
-    z = torch.randn(3, 8)
-    by_place = torch.nn.functional.linear(z, old["start.weight"], old["start.bias"]).reshape(3, 8, 16)
-    mean = torch.nn.functional.linear(z, fitted["start.weight"], fitted["start.bias"])
-    torch.testing.assert_close(mean, by_place.mean(dim=2))
-    assert "layout.weight" not in fitted
+    z, usual = torch.randn(3, 8), torch.randn(8)
+    linear = torch.nn.functional.linear
+    whole = linear(z, old["start.weight"]).reshape(3, 8, 16)
+    same = fitted_layout(old, replace(SHAPE, layout=True), None)
+    split = linear(z, same["start.weight"])[:, :, None] + linear(z, same["layout.weight"]).reshape(3, 8, 16)
+    torch.testing.assert_close(split, whole)
+    torch.testing.assert_close(same["start.bias"], old["start.bias"].reshape(8, 16).mean(dim=1))
+    freed = fitted_layout(old, replace(SHAPE, layout=True), usual)
+    assert float(linear(usual[None], freed["layout.weight"]).abs().max()) < 1e-5
+    across = z - (z @ usual)[:, None] * usual / usual.square().sum()  # other styles are answered as before
+    torch.testing.assert_close(linear(across, freed["layout.weight"]), linear(across, same["layout.weight"]))
+    larger = fitted_layout(old, replace(SHAPE, base=6, layout=True), usual)
+    assert larger["layout.weight"].shape == (8 * 36, 8)
     untouched = {"start.weight": torch.randn(8, 8), "start.bias": torch.randn(8)}
-    assert fitted_layout(untouched, replace(SHAPE, layout=True)) is untouched
-    assert fitted_layout(old, SHAPE) is old
+    assert fitted_layout(untouched, replace(SHAPE, layout=True), usual) is untouched
+    assert fitted_layout(old, SHAPE, usual) is old
 
 
 def test_the_global_code_alone_puts_nothing_at_one_place_in_every_image() -> None:
@@ -220,15 +228,18 @@ def test_a_spatial_code_coarser_than_the_generator_is_enlarged(side: int, base: 
 
 @pytest.mark.usefixtures("short_statistics")
 def test_components_of_the_whole_map_stand_for_maps(pair: Pair, images: Path, tmp_path: Path) -> None:
-    """As many components as there are: decoded, they are the code per position less its mean over the images."""
+    """As many as there are: decoded, they are the code per position less its means over images and over positions."""
     own, whole = (
-        trainer(pair, images, tmp_path, shape=replace(SHAPE, grid=2, base=4, map_dim=map_dim)) for map_dim in (0, 8)
+        trainer(pair, images, tmp_path, shape=replace(SHAPE, grid=2, base=4, map_dim=map_dim)) for map_dim in (0, 6)
     )
-    assert (own.shape.code_dim, whole.shape.code_dim) == (12 + 8, 12 + 8)
+    assert (own.shape.code_dim, whole.shape.code_dim) == (12 + 8, 12 + 6)
     batch, _ = whole._images(0)
     per_place, components = (t._encode(t.encoder(batch))[:, 12:] for t in (own, whole))
+    per_place = per_place.reshape(4, 2, 4)
+    wanted = (per_place - per_place.mean(dim=2, keepdim=True)).flatten(1)
     decoded = components @ whole.generator.basis
-    torch.testing.assert_close(decoded - decoded.mean(0), per_place - per_place.mean(0), rtol=1e-3, atol=1e-3)
+    wanted, decoded = wanted - wanted.mean(dim=0), decoded - decoded.mean(dim=0)
+    torch.testing.assert_close(decoded * (wanted.std() / decoded.std()), wanted, rtol=1e-3, atol=1e-3)
     assert torch.equal(whole.average.basis, whole.generator.basis)
     assert "basis" not in dict(whole.generator.named_parameters())  # measured, not learned
     few = trainer(pair, images, tmp_path, shape=replace(SHAPE, grid=2, base=4, map_dim=3))
