@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.plan_cache import write_whole
 from export.errors import EngineError
 
 ADVICE = (
@@ -26,7 +27,7 @@ TIMING_CACHE = "timing.cache"
 
 
 def log_of(trt: Any) -> Any:
-    """A logger for ``trt`` that keeps what it is told; warnings and worse, as ``messages``."""
+    """A logger for ``trt`` that keeps the errors it is told, as ``messages``, and lets the rest go."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -75,8 +76,9 @@ def build_plan(trt: Any, model: bytes, what: str, *, target: str | None = None, 
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(failure(trt, f"could not build the {what} graph", log.messages))
-    if timing is not None:
-        _save(timing, bytes(config.get_timing_cache().serialize()))
+    measured = config.get_timing_cache() if timing is not None else None
+    if timing is not None and measured is not None:
+        write_whole(timing, bytes(measured.serialize()))
     return bytes(plan)
 
 
@@ -114,16 +116,8 @@ def _timing_cache(trt: Any, config: Any, folder: Path | None) -> Path | None:
     if folder is None or trt.__name__ == "tensorrt_rtx":
         return None
     path = folder / TIMING_CACHE
-    known = path.read_bytes() if path.exists() else b""
-    made = config.create_timing_cache(known)
-    if made is None:  # another version wrote it
-        made = config.create_timing_cache(b"")
-    config.set_timing_cache(made, False)
-    return path
-
-
-def _save(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{id(content):x}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    for known in (path.read_bytes() if path.exists() else b"", b""):
+        made = config.create_timing_cache(known)
+        if made is not None and config.set_timing_cache(made, False):
+            return path
+    return None  # not even an empty one; the build measures for itself

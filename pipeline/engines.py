@@ -79,7 +79,7 @@ class Engines:
         lanes = fitting_lanes(workspace, graph.manifest)
         kept = self._parity_file(graph)
         reference = self._reference(graph) if not read_facts(kept).get("ok") else None
-        runner = tuned_engine(workspace, graph, lanes)
+        runner = tuned_engine(workspace, graph, lanes, beside=next(iter(self._runners.values()), None))
         try:
             if reference is not None:
                 self._verify(runner, reference, kept)

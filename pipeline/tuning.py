@@ -93,7 +93,9 @@ def fitting_lanes(workspace: Workspace, manifest: StepManifest) -> list[int]:
     return fitting
 
 
-def tuned_engine(workspace: Workspace, graph: StepGraph, fitting: Sequence[int]) -> Runner:
+def tuned_engine(
+    workspace: Workspace, graph: StepGraph, fitting: Sequence[int], beside: Runner | None = None
+) -> Runner:
     """Build an engine with the number of lanes that is fastest for this network, or the next smaller one that fits.
 
     It is measured on the first of the network's layers that is built here.
@@ -102,6 +104,7 @@ def tuned_engine(workspace: Workspace, graph: StepGraph, fitting: Sequence[int])
         workspace: of the build.
         graph: what to run.
         fitting: from :func:`fitting_lanes`.
+        beside: an engine that takes turns with this one.
 
     Returns:
         The engine, entered; what is in its slots is of no meaning.
@@ -112,7 +115,8 @@ def tuned_engine(workspace: Workspace, graph: StepGraph, fitting: Sequence[int])
     manifest = graph.manifest
 
     def build(setting: Setting) -> Runner:
-        return workspace.builder.build(graph, {**workspace.engine_options, "lanes": setting.lanes})
+        options = {**workspace.engine_options, "lanes": setting.lanes, "beside": beside}
+        return workspace.builder.build(graph, options)
 
     choices = _lanes(workspace)
     if len(choices) == 1:

@@ -137,6 +137,11 @@ class FakeCuda:
         self._captured[stream] = []
         return (Error.cudaSuccess,)
 
+    @property
+    def capturing(self) -> bool:
+        """Whether a stream is recording."""
+        return bool(self._captured)
+
     def cudaStreamEndCapture(self, stream: int) -> tuple[Error, Any]:
         work = self._captured.pop(stream)
         if not self.capture_works:
@@ -238,11 +243,14 @@ class FakeContext:
         return name in self._engine.specs
 
     def set_device_memory(self, memory: int, size: int) -> None:
+        assert not self._cuda.capturing, "scratch memory is set before a capture, not in it"
         self._scratch = (memory, size)
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         missing = set(self._engine.specs) - set(self._addresses)
         if self.refuses or missing or self._scratch[1] < self._engine.device_memory_size_v2:
+            if self._engine.logger is not None:
+                self._engine.logger.log(FakeTensorRt.ILogger.Severity.ERROR, "Error Code 1: Cask (refused)")
             return False
         addresses, scratch = dict(self._addresses), self._scratch
         self._cuda.enqueue(stream_handle, lambda: self._engine.run(self._cuda, addresses, scratch[0]))
@@ -268,6 +276,7 @@ class FakeEngine:
         self.num_io_tensors = len(self.specs)
         self.device_memory_size_v2 = scratch_bytes
         self.contexts: list[FakeContext] = []
+        self.logger: Any = None
         self.runs = 0
 
     def get_tensor_name(self, index: int) -> str:
@@ -365,6 +374,7 @@ class FakeTensorRt:
             if plan in self.foreign:
                 return None
             self.engines.append(FakeEngine(self.cuda, plan, self.scratch_bytes))
+            self.engines[-1].logger = logger
             return self.engines[-1]
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize)
@@ -383,6 +393,8 @@ class FakeConfig:
         return known if not known.startswith(b"other") else None
 
     def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        if cache.startswith(b"mismatch") and not ignore_mismatch:
+            return False
         self.timing = cache
         return True
 

@@ -194,13 +194,42 @@ class TestCache:
     def test_timings_are_kept(self, machine: Machine) -> None:
         machine.build().__exit__()
         assert (machine.folder / "timing.cache").read_bytes() == b"+measured+measured"
-        (machine.folder / "timing.cache").write_bytes(b"other version")
-        machine.build(Mlp.random(code_dim=8, num_units=3).graph(2)).__exit__()
-        assert (machine.folder / "timing.cache").read_bytes() == b"+measured+measured"
+        for seed, foreign in enumerate((b"other version", b"mismatch: of another GPU")):
+            (machine.folder / "timing.cache").write_bytes(foreign)
+            machine.build(Mlp.random(code_dim=8, num_units=3, seed=seed).graph(2)).__exit__()
+            assert (machine.folder / "timing.cache").read_bytes() == b"+measured+measured"
 
 
 def named(name: str) -> Any:
     return SimpleNamespace(major=9, minor=0, name=name.encode())
+
+
+class TestSharing:
+    def test_engines_beside_each_other_share_stream_and_scratch(self, machine: Machine) -> None:
+        other = Mlp.random(code_dim=8, num_units=2, seed=5).graph(2)
+        with machine.build() as first:
+            machine.trt.scratch_bytes *= 4
+            with machine.build(other, beside=first) as second:
+                assert machine.cuda.allocations()[2] == 1  # streams
+                assert second.scratch is first.scratch  # type: ignore[attr-defined]
+                first.step(2)
+                second.step(2)
+                assert first.scalars().step.tolist() == second.scalars().step.tolist() == [2, 2]
+            first.step(1)
+            assert first.scalars().step.tolist() == [3, 3]
+        assert machine.cuda.allocations() == (0, 0, 0, 0)
+
+    def test_a_closed_engine_has_nothing_to_share(self, machine: Machine) -> None:
+        with machine.build() as first:
+            pass
+        with machine.build(beside=first) as second:
+            second.step(1)
+
+    def test_what_does_not_fit_leaves_nothing_behind(self, machine: Machine) -> None:
+        manifest = dataclasses.replace(GRAPH.manifest, code_dim=9)
+        with pytest.raises(EngineError, match="do not match its manifest"):
+            machine.build(dataclasses.replace(GRAPH, manifest=manifest))
+        assert machine.cuda.allocations() == (0, 0, 0, 0)
 
 
 class TestMessages:
@@ -226,6 +255,13 @@ class TestMessages:
         machine.trt.foreign = {GRAPH.step}
         with pytest.raises(EngineError, match="cannot load the step engine it has just built"):
             machine.build()
+
+    def test_a_run_that_is_refused_says_what_tensorrt_logged(self, machine: Machine) -> None:
+        with machine.build(graphs=False) as runner:
+            for context in machine.trt.engines[0].contexts:
+                context.refuses = True
+            with pytest.raises(EngineError, match=r"could not enqueue a run: Error Code 1: Cask \(refused\)"):
+                runner.step(1)
 
     def test_an_engine_of_another_graph(self, machine: Machine) -> None:
         manifest = dataclasses.replace(GRAPH.manifest, code_dim=9)
