@@ -1,6 +1,6 @@
 """Which step graphs ONNX Runtime would run wholly on a GPU, asked of its CUDA provider without one: `make ort-check`.
 
-    python -m tests.bench.ort_check [--network NAME] [--layer LAYER] [--generator bundled|fc6] [--precision fp16]
+    python -m tests.bench.ort_check [--network NAME] [--layer LAYER] [--generator fc6] [--precision fp16]
 
 The package onnxruntime-gpu lies in build/onnxruntime-gpu, where it does not disturb the one that is installed; the CUDA
 libraries are stubs (stub_cuda.py). Each graph is loaded as the runtime `onnxruntime_cuda` loads it, with CUDA graphs
@@ -22,13 +22,12 @@ from typing import Any
 import click
 
 from export.errors import AtlasError
-from export.generator import resolve_generator
 from export.manifest import StepGraph
 from export.network import resolve_network
 from export.step import compile_step
 from export.update import Ascent
 from tests.bench.stub_cuda import load_stubs
-from tests.bench.trt_check import CACHE, NETWORKS, fc6
+from tests.bench.trt_check import CACHE, DEFAULT, GENERATORS, NETWORKS, generator_of
 from tests.engine.graphs import Mlp
 
 FOLDER = Path("build") / "onnxruntime-gpu"
@@ -76,9 +75,7 @@ def ask(graph: StepGraph, precision: str) -> dict[str, Any]:
 @click.command()
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)), default=list(NETWORKS))
 @click.option("--layer", "only", multiple=True, help="Only these layers; otherwise all that are listed.")
-@click.option(
-    "--generator", "generators", multiple=True, type=click.Choice(["bundled", "fc6"]), default=["bundled", "fc6"]
-)
+@click.option("--generator", "generators", multiple=True, type=click.Choice(list(GENERATORS)), default=DEFAULT)
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), default=PRECISIONS)
 @click.option("--batch", default=2, show_default=True)
 @click.option("--again", is_flag=True, help="Ask also for what the report has.")
@@ -103,7 +100,7 @@ def main(**options: Any) -> None:
                 wanted += keys.values()
                 if all(key in rows for key in keys.values()):
                     continue
-                generator = resolve_generator("bundled:lite0-hybrid", cache=CACHE) if kind == "bundled" else fc6(CACHE)
+                generator = generator_of(kind, CACHE)
                 fit = "crop" if generator.image_px == 256 else "resize"
                 ascent = Ascent(fit=fit, jitter_px=2)
                 graph = compile_step(
