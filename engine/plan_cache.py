@@ -32,7 +32,7 @@ class PlanKey:
     library: str
     version: str
     target: str
-    flags: tuple[str, ...] = ("-TF32",)
+    flags: tuple[str, ...] = ("-TF32", "+DISTRIBUTIVE_INDEPENDENCE")
     system: str = f"{platform.system()} {platform.machine()}"
 
     @classmethod

@@ -325,7 +325,7 @@ class FakeTensorRt:
     TensorIOMode = Mode
     ExecutionContextAllocationStrategy = Strategy
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
-    BuilderFlag = SimpleNamespace(TF32="TF32")
+    BuilderFlag = SimpleNamespace(TF32="TF32", DISTRIBUTIVE_INDEPENDENCE="DISTRIBUTIVE_INDEPENDENCE")
 
     def __init__(self, cuda: FakeCuda, scratch_bytes: int = SCRATCH_BYTES) -> None:
         self.cuda, self.scratch_bytes = cuda, scratch_bytes
@@ -344,7 +344,7 @@ class FakeTensorRt:
 
     def Builder(self, logger: Any) -> Any:
         def build(network: Any, config: Any) -> bytes | None:
-            assert config.cleared == ["TF32"]
+            assert (config.cleared, config.added) == (["TF32"], ["DISTRIBUTIVE_INDEPENDENCE"])
             if self.broken:
                 logger.log(self.ILogger.Severity.WARNING, "a warning that is no cause")
                 logger.log(self.ILogger.Severity.ERROR, self.broken)
@@ -384,10 +384,14 @@ class FakeConfig:
     def __init__(self, trt: FakeTensorRt) -> None:
         self._trt = trt
         self.cleared: list[str] = []
+        self.added: list[str] = []
         self.timing = b""
 
     def clear_flag(self, flag: str) -> None:
         self.cleared.append(flag)
+
+    def set_flag(self, flag: str) -> None:
+        self.added.append(flag)
 
     def create_timing_cache(self, known: bytes) -> Any:
         return known if not known.startswith(b"other") else None
