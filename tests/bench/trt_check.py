@@ -34,6 +34,7 @@ from export.update import Ascent
 
 TARGETS = ("SM80", "SM86", "SM89", "SM120")
 PRECISIONS = ("fp32", "fp16")
+EVERY_PRECISION = (*PRECISIONS, "bf16")
 NETWORKS = {
     "lite0": ("bundled:lite0", ("_blocks.4", "_blocks.14", "_fc")),
     "alexnet": ("torchvision:alexnet", ("features.3", "features.10", "classifier.6")),
@@ -92,7 +93,7 @@ def built(trt: Any, step: bytes, target: str, *, twice: bool) -> dict[str, Any]:
 @click.option("--generator", "generators", multiple=True, type=click.Choice(list(GENERATORS)), default=DEFAULT)
 @click.option("--layer", "only", multiple=True, help="Only these layers; otherwise all that are listed.")
 @click.option("--target", "targets", multiple=True, type=click.Choice(TARGETS), default=TARGETS)
-@click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), default=PRECISIONS)
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(EVERY_PRECISION), default=PRECISIONS)
 @click.option("--batch", default=2, show_default=True)
 @click.option("--again", is_flag=True, help="Build also what the report has.")
 @click.option("--table", is_flag=True, help="Print the megabytes of the plans as a table.")
@@ -140,10 +141,11 @@ def table(rows: dict[str, Any]) -> list[str]:
     for key, row in rows.items():
         graph, precision, _ = key.rsplit(" ", 2)
         graphs.setdefault(graph, {}).setdefault(precision, []).append(row)
-    lines = [f"| network, layer, generator | {' | '.join(PRECISIONS)} |", "| --- " * (1 + len(PRECISIONS)) + "|"]
+    columns = [precision for precision in EVERY_PRECISION if any(precision in found for found in graphs.values())]
+    lines = [f"| network, layer, generator | {' | '.join(columns)} |", "| --- " * (1 + len(columns)) + "|"]
     for graph, found in graphs.items():
         cells = []
-        for precision in PRECISIONS:
+        for precision in columns:
             sizes = [row["bytes"] / 1e6 for row in found.get(precision, []) if row["built"]]
             spread = f"{min(sizes):.0f} to {max(sizes):.0f}" if sizes else "-"
             if sizes and round(min(sizes)) == round(max(sizes)):

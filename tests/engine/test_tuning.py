@@ -6,6 +6,7 @@ import pytest
 
 from engine.protocol import Runner, Scalars
 from engine.tuning import Setting, fastest, lane_choices
+from export.errors import EngineError
 from tests.engine.graphs import Mlp
 from tests.engine.reference import NumpyRunner
 
@@ -140,3 +141,20 @@ def test_a_step_that_is_only_asked_for_is_not_done() -> None:
     found = fastest(build, list(speeds), [1], clock=clock)
     assert found.setting == Setting(16, 1)
     assert {setting.batch: speed for setting, speed in found.speeds.items()} == pytest.approx(speeds)
+
+
+def test_a_batch_that_does_not_run_is_left_out_unless_it_is_the_first() -> None:
+    bench = Bench(lambda setting: 100.0 * setting.batch)
+
+    def build(setting: Setting) -> Waiting:
+        if setting.batch > largest:
+            raise EngineError("the GPU is out of memory")
+        return bench(setting)
+
+    largest = 64
+    found = fastest(build, [16, 32, 64, 128, 256], [1], clock=bench.clock)
+    assert found.setting == Setting(64, 1)
+    assert found.speeds == pytest.approx({Setting(64, 1): 6400, Setting(128, 1): 0, Setting(32, 1): 3200})
+    largest = 32
+    with pytest.raises(EngineError, match="out of memory"):
+        fastest(build, [16, 32, 64], [1], lambda setting: setting.batch > 32, clock=bench.clock)
