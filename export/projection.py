@@ -5,7 +5,7 @@
 Per step: ``max(flops / (peak * efficiency), bytes / (bandwidth * efficiency)) + kernels * overhead``.
 Arithmetic is that of the products, two operations per multiply-addition; bytes are every weight read once and every
 tensor that a product touches written and read once; kernels are the products and the reductions, everything
-between them taken as fused. The last lines are the hours that all units of these layers take: a night's budget.
+between them taken as fused. The last lines are the minutes that all units of these layers take: a night's budget.
 """
 
 from __future__ import annotations
@@ -146,7 +146,8 @@ def main(
     click.echo(
         f"On paper, not measured. Batch {batch}, {steps} steps a unit, one seed; assumed: {ARITHMETIC_EFFICIENCY:.0%} "
         f"of peak arithmetic (fp32 without TF32), {BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, "
-        f"{KERNEL_S * 1e6:.0f} us a kernel, all else fused."
+        f"{KERNEL_S * 1e6:.0f} us a kernel, all else fused. Steps "
+        "alone: engines that are built, pictures and files come on top."
     )
     decode = compile_decode(prior, batch)
     hours = {(precision, device.name): 0.0 for precision in precisions for device in DEVICES}
@@ -164,7 +165,7 @@ def main(
         )
     units = sum(layer.num_units for layer in layers)
     for (precision, name), spent in hours.items():
-        click.echo(f"{name}, {precision}: {units:,} units of {len(layers)} layers in {spent:.2f} hours")
+        click.echo(f"{name}, {precision}: {units:,} units of {len(layers)} layers in {60 * spent:.1f} minutes of steps")
 
 
 if __name__ == "__main__":
