@@ -102,9 +102,14 @@ class StepRun:
 
 
 def with_sizes(model: bytes) -> bytes:
-    """The model with the largest absolute value of every rounded tensor as an output ``NAME/size``."""
+    """The model with the largest absolute value of every rounded tensor as an output ``NAME/size``.
+
+    Not of what a Pad gives: that of a maximum is filled with the smallest number there is.
+    """
     proto = onnx.load_from_string(model)
-    for name in [o for n in proto.graph.node for o in n.output if o.endswith("/up")]:
+    padded = {o for n in proto.graph.node for o in n.output if n.op_type == "Pad"}
+    rounded = [o for n in proto.graph.node for o in n.output if o.endswith("/up")]
+    for name in [name for name in rounded if name.removesuffix("/up") not in padded]:
         proto.graph.node.append(onnx.helper.make_node("Abs", [name], [f"{name}/abs"]))
         proto.graph.node.append(onnx.helper.make_node("ReduceMax", [f"{name}/abs"], [f"{name}/size"], keepdims=0))
         proto.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}/size", onnx.TensorProto.FLOAT, []))

@@ -16,11 +16,14 @@ import ctypes
 import json
 import sys
 import time
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 
+from engine.ort import ERRORS_ONLY
 from export.errors import AtlasError
 from export.manifest import StepGraph
 from export.network import resolve_network
@@ -63,6 +66,13 @@ def count_of(runtime: Any, name: str) -> int:
     return int(ctypes.c_int.in_dll(runtime, name).value)
 
 
+def compiled(source: str, kind: str, layer: str, batch: int) -> StepGraph:
+    """A step graph. In a process of its own: PyTorch does not load beside stubs of CUDA."""
+    generator = generator_of(kind, CACHE)
+    ascent = Ascent(fit="crop" if generator.image_px == 256 else "resize", jitter_px=2)
+    return compile_step(resolve_network(source, cache=CACHE), generator, layer, batch=batch, ascent=ascent)
+
+
 def ask(graph: StepGraph, precision: str) -> dict[str, Any]:
     began = time.monotonic()
     try:
@@ -84,10 +94,18 @@ def main(**options: Any) -> None:
     provider = FOLDER / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
     if not provider.exists():
         raise click.UsageError(f"{provider} is missing; `make ort-check` puts it there")
-    runtime = load_stubs(provider, Path("build") / "stub-cuda")
-    sys.path.insert(0, str(FOLDER.resolve()))
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        apart.submit(int).result()  # it starts here, before the libraries that it must not see
+        runtime = load_stubs(provider, Path("build") / "stub-cuda")
+        sys.path.insert(0, str(FOLDER.resolve()))
+        ask_all(runtime, apart, options)
+
+
+def ask_all(runtime: Any, apart: Executor, options: dict[str, Any]) -> None:
+    """The walk, then every step graph; ends the program."""
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     assert "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     click.echo(f"onnxruntime-gpu {onnxruntime.__version__}: {walk(runtime)}")
     rows: dict[str, Any] = json.loads(REPORT.read_text()) if REPORT.exists() and not options["again"] else {}
@@ -100,15 +118,11 @@ def main(**options: Any) -> None:
                 wanted += keys.values()
                 if all(key in rows for key in keys.values()):
                     continue
-                generator = generator_of(kind, CACHE)
-                fit = "crop" if generator.image_px == 256 else "resize"
-                ascent = Ascent(fit=fit, jitter_px=2)
-                graph = compile_step(
-                    resolve_network(source, cache=CACHE), generator, layer, batch=options["batch"], ascent=ascent
-                )
+                graph = apart.submit(compiled, source, kind, layer, options["batch"]).result()
                 for precision, key in keys.items():
                     rows[key] = ask(graph, precision)
                     click.echo(f"{'taken' if rows[key]['taken'] else 'refused'} {key} {rows[key].get('error', '')}")
+                REPORT.parent.mkdir(exist_ok=True)
                 REPORT.write_text(json.dumps(rows, indent=1, sort_keys=True))
     found = [rows[key] for key in wanted]
     taken = sum(row["taken"] for row in found)
