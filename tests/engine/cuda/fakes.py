@@ -18,6 +18,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from tests.export.passes.rounding import rounding
+
+HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 Work = Callable[[], None]
 FIRST_ADDRESS = 0x10_0000_0000
 
@@ -361,7 +364,7 @@ class FakeTensorRt:
     def OnnxParser(self, network: Any, logger: Any) -> Any:
         def parse(model: bytes) -> bool:
             try:
-                network.model = model if onnx.load_from_string(model).graph.node else b""
+                network.model = executable(model) if onnx.load_from_string(model).graph.node else b""
             except Exception:
                 network.model = b""
             return bool(network.model)
@@ -378,6 +381,12 @@ class FakeTensorRt:
             return self.engines[-1]
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize)
+
+
+def executable(model: bytes) -> bytes:
+    """The model, or, if some of it is fp16 or bf16, fp32 operators whose results are rounded to that."""
+    weights = onnx.load_from_string(model).graph.initializer
+    return rounding(model) if any(w.data_type in HALVES for w in weights) else model
 
 
 class FakeConfig:

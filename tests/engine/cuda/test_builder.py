@@ -21,6 +21,7 @@ from export.errors import EngineError, InputError
 from export.manifest import StepGraph
 from tests.conformance.test_batch_invariance import GRAPHS
 from tests.conformance.test_batch_invariance import TestBatchInvariance as BatchInvariance
+from tests.conformance.test_parity import TestParity as Parity
 from tests.conformance.test_runtime import TestRuntime as Conformance
 from tests.engine.cuda.fakes import FakeCuda, FakeTensorRt
 from tests.engine.graphs import Mlp
@@ -44,21 +45,23 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr(metadata, "version", lambda package: "11.4.0.106")
+    installed = metadata.version
+    fakes = {"tensorrt": "11.4.0.106"}
+    monkeypatch.setattr(metadata, "version", lambda package: fakes.get(package) or installed(package))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     return Machine(tmp_path / "engines")
 
 
 class OnFakes:
-    """The builder's fixtures for the conformance classes: fp32, executed by ONNX Runtime."""
+    """The builder's fixtures for the conformance classes, executed by ONNX Runtime: lower precisions are rounded to."""
+
+    @pytest.fixture(params=["fp32", "fp16", "bf16"])
+    def runtime(self, request: pytest.FixtureRequest) -> tuple[str, str]:
+        return ("tensorrt", request.param)
 
     @pytest.fixture
-    def runtime(self) -> tuple[str, str]:
-        return ("tensorrt", "fp32")
-
-    @pytest.fixture
-    def build(self, machine: Machine) -> Any:
-        return lambda graph, threads=2, lanes=1: machine.build(graph, threads=threads)
+    def build(self, machine: Machine, runtime: tuple[str, str]) -> Any:
+        return lambda graph, threads=2, lanes=1: machine.build(graph, threads=threads, precision=runtime[1])
 
 
 class TestConformance(OnFakes, Conformance):
@@ -74,6 +77,10 @@ class TestInvariance(OnFakes, BatchInvariance):
     @pytest.fixture(params=["mlp", "conv, odd sizes"])
     def graph_of(self, request: pytest.FixtureRequest) -> Any:
         return GRAPHS[request.param]
+
+
+class TestDemo(OnFakes, Parity):
+    """What rounding alone does to the demo, by the limits that every build keeps to."""
 
 
 class TestAvailability:
