@@ -3,8 +3,8 @@
 # make judge   have an independent network name the demo's classes; JUDGE_WEIGHTS=FILE says where its weights are
 # make bench  ours against PyTorch and onnx-ad, in an environment of its own (half an hour)
 # make soak    kill processes of a Prefect installation at random and see that nothing is lost (half an hour)
-# make trt-check  build step graphs with TensorRT for RTX, no GPU needed (hours; goes on where it stopped)
-# make ort-check  ask ONNX Runtime's CUDA provider which step graphs it runs wholly, no GPU needed (an hour)
+# make trt-check  build step graphs with TensorRT for RTX, no GPU needed (half an hour; goes on where it stopped)
+# make ort-check  ask ONNX Runtime's CUDA provider which step graphs it runs wholly, no GPU needed (ten minutes)
 # make gpu-check  on a machine with a GPU: tests, parity, capture, rebuild, speed, on one page (not yet run on one)
 # make studies DATA=FOLDER   build the demo atlas and run all studies of it, see docs/findings.md
 # make priors, make evolution, make matching   with DATA=FOLDER: further studies; the last trains two generators (an hour)
@@ -72,7 +72,7 @@ judge: $(VENV)/.run
 
 trt-check: $(VENV)/.test
 	@$(PIP) 'tensorrt-rtx>=1.7'
-	@$(BIN)/python -m tests.bench.trt_check
+	@$(BIN)/python -m tests.bench.trt_check --table
 
 ort-check: $(VENV)/.test
 	@test -d build/onnxruntime-gpu || $(PIP) --no-deps --target build/onnxruntime-gpu 'onnxruntime-gpu>=1.31'

@@ -17,6 +17,8 @@ from export.prior import CodePrior
 Numbers = npt.NDArray[np.float32]
 
 TINY = np.float32(1e-30)
+FLOOR = np.float32(0.1)
+"""Of the largest activation: below it a difference is compared with this."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,8 @@ class ParityReport:
     """Relative differences over codes, the largest unless said; nan where one side is not a number.
 
     Attributes:
-        activation: ``|a - b| / max(|b|, 0.01 max|b|)``, b the reference.
+        activation: ``|a - b| / max(|b|, 0.1 max|b|)``, b the reference: rounding to fp16 is as large where
+            an activation is near 0 as elsewhere.
         gradient: of the mean absolute gradient, likewise.
         move: ``||a - b|| / ||b||`` of what one step adds to the code, the median over all codes: Adam's first move is
             the sign of the gradient, which rounding decides where it is almost 0, and a ReLU at 0 decides for many.
@@ -130,7 +133,7 @@ def compare(ours: Probe, reference: Probe) -> ParityReport:
 def _relative(values: Numbers, reference: Numbers) -> float:
     with np.errstate(invalid="ignore"):
         size = np.abs(reference)
-        floor = np.maximum(0.01 * size.max(), TINY)
+        floor = np.maximum(FLOOR * size.max(), TINY)
         return _largest(np.abs(values - reference) / np.maximum(size, floor))
 
 

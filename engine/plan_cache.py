@@ -32,7 +32,7 @@ class PlanKey:
     library: str
     version: str
     target: str
-    flags: tuple[str, ...] = ("-TF32",)
+    flags: tuple[str, ...] = ("-TF32", "+DISTRIBUTIVE_INDEPENDENCE")
     system: str = f"{platform.system()} {platform.machine()}"
 
     @classmethod
@@ -65,10 +65,9 @@ class PlanCache:
         Raises:
             OSError: the folder cannot be written.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         sidecar = {**asdict(key), "about": about, "bytes": len(plan), "sha256": hashlib.sha256(plan).hexdigest()}
-        _write(self._path(key, "plan"), plan)
-        _write(self._path(key, "json"), json.dumps(sidecar, indent=1, sort_keys=True).encode())
+        write_whole(self._path(key, "plan"), plan)
+        write_whole(self._path(key, "json"), json.dumps(sidecar, indent=1, sort_keys=True).encode())
 
     def drop(self, key: PlanKey) -> None:
         """Forget a plan that its runtime does not take."""
@@ -79,7 +78,9 @@ class PlanCache:
         return self.folder / f"{key.digest}.{suffix}"
 
 
-def _write(path: Path, content: bytes) -> None:
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file that others see whole or not at all, whoever else writes it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
     with os.fdopen(handle, "wb") as file:
         file.write(content)

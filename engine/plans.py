@@ -1,7 +1,9 @@
 """ONNX to a serialised TensorRT engine (a *plan*), with the module that is given: ``tensorrt`` or ``tensorrt_rtx``.
 
 TensorRT for RTX builds for a named architecture without a GPU, which is how these builds are checked; TensorRT builds
-for the GPU that is there. Types are those of the graph; TF32 is off, so that fp32 is fp32.
+for the GPU that is there. Types are those of the graph; TF32 is off, so that fp32 is fp32. Rows of reductions and of
+batched products are computed alike, as far as TensorRT promises it (distributive independence; it says nothing of
+convolutions), since a job's bytes must not depend on its slot.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.plan_cache import write_whole
 from export.errors import EngineError
 
 ADVICE = (
@@ -26,7 +29,7 @@ TIMING_CACHE = "timing.cache"
 
 
 def log_of(trt: Any) -> Any:
-    """A logger for ``trt`` that keeps what it is told; warnings and worse, as ``messages``."""
+    """A logger for ``trt`` that keeps the errors it is told, as ``messages``, and lets the rest go."""
 
     class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -69,14 +72,16 @@ def build_plan(trt: Any, model: bytes, what: str, *, target: str | None = None, 
         raise EngineError(_refusal(trt, what, [parser.get_error(i) for i in range(parser.num_errors)]))
     config = builder.create_builder_config()
     config.clear_flag(trt.BuilderFlag.TF32)
+    config.set_flag(trt.BuilderFlag.DISTRIBUTIVE_INDEPENDENCE)
     if target is not None:
         _set_target(trt, config, target)
     timing = _timing_cache(trt, config, cache)
     plan = builder.build_serialized_network(network, config)
     if plan is None:
         raise EngineError(failure(trt, f"could not build the {what} graph", log.messages))
-    if timing is not None:
-        _save(timing, bytes(config.get_timing_cache().serialize()))
+    measured = config.get_timing_cache() if timing is not None else None
+    if timing is not None and measured is not None:
+        write_whole(timing, bytes(measured.serialize()))
     return bytes(plan)
 
 
@@ -114,16 +119,8 @@ def _timing_cache(trt: Any, config: Any, folder: Path | None) -> Path | None:
     if folder is None or trt.__name__ == "tensorrt_rtx":
         return None
     path = folder / TIMING_CACHE
-    known = path.read_bytes() if path.exists() else b""
-    made = config.create_timing_cache(known)
-    if made is None:  # another version wrote it
-        made = config.create_timing_cache(b"")
-    config.set_timing_cache(made, False)
-    return path
-
-
-def _save(path: Path, content: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{id(content):x}.part")
-    temporary.write_bytes(content)
-    temporary.replace(path)
+    for known in (path.read_bytes() if path.exists() else b"", b""):
+        made = config.create_timing_cache(known)
+        if made is not None and config.set_timing_cache(made, False):
+            return path
+    return None  # not even an empty one; the build measures for itself

@@ -116,7 +116,9 @@ class Builder(Protocol):
         Args:
             graph: what to run.
             options: ``threads`` (int, 0 for all cores), ``precision`` (str), ``lanes`` (int): batches that step side by
-                side where the runtime can, 1 unless told. A runtime ignores what has no meaning for it.
+                side where the runtime can, 1 unless told; ``beside`` (Runner): one of the same builder and thread,
+                that takes turns with this one, so that they may share memory. A runtime ignores what has no meaning
+                for it.
 
         Raises:
             EngineError: the runtime refuses the graph or cannot start; the message names the cause and the remedy.

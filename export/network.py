@@ -95,7 +95,7 @@ class Network:
         for name, tensor in names.items():
             value = tensors.get(tensor)
             shape = static_shape(value) if value is not None else None
-            if value is None or shape is None or len(shape) not in (2, 4) or value.dtype not in _FLOATS:
+            if value is None or shape is None or len(shape) not in (2, 4) or value.dtype not in FLOATS:
                 continue
             before = pre_activation(value)
             layers.append(LayerInfo(name, tensor, shape[1:], before.name if before is not None else None))
@@ -117,7 +117,7 @@ class Network:
         raise ModelError(f"{self.card.title} has no layer {name!r}{suggestion(name, known)}")
 
 
-_FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+FLOATS = (ir.DataType.FLOAT, ir.DataType.DOUBLE, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
 
 
 def pre_activation(value: ir.Value) -> ir.Value | None:

@@ -1,11 +1,11 @@
 """Units per hour on paper: from the arithmetic, the bytes and the kernels of each layer's step graph. Not measured.
 
-    python -m export.projection torchvision:resnet50 --layer layer1.0 --layer layer3.0 --layer fc
+    python -m export.projection torchvision:resnet50 [--layer fc ...] [--generator deepsim:fc6]
 
 Per step: ``max(flops / (peak * efficiency), bytes / (bandwidth * efficiency)) + kernels * overhead``.
 Arithmetic is that of the products, two operations per multiply-addition; bytes are every weight read once and every
-tensor that a product touches written and read once, in fp16; kernels are the products and the reductions, everything
-between them taken as fused.
+tensor that a product touches written and read once; kernels are the products and the reductions, everything
+between them taken as fused. The last lines are the minutes that all units of these layers take: a night's budget.
 """
 
 from __future__ import annotations
@@ -21,15 +21,16 @@ import onnx_ir as ir
 
 from export.arithmetic import multiply_additions
 from export.generator import Generator, resolve_generator
-from export.network import Network, resolve_network
+from export.network import LayerInfo, Network, resolve_network
 from export.passes.shapes import infer_shapes, static_shape
-from export.step import compile_step
+from export.step import compile_decode, compile_step
 from export.update import Ascent
 
 PRODUCTS = frozenset({"Conv", "ConvTranspose", "MatMul", "Gemm"})
 ARITHMETIC_EFFICIENCY = 0.35
 BANDWIDTH_EFFICIENCY = 0.7
 KERNEL_S = 2e-6
+BYTES = {"fp16": 2, "fp32": 4}
 """Assumed: share of the peaks that is reached, and the cost of a kernel inside a CUDA graph."""
 
 
@@ -96,10 +97,10 @@ class Load:
         memory = self.num_bytes / device.bandwidth
         return (arithmetic, "arithmetic") if arithmetic > memory else (memory, "memory")
 
-    def seconds(self, device: Device) -> float:
-        """Of one step on a device, by the formula above."""
-        arithmetic = self.flops / (device.flops * ARITHMETIC_EFFICIENCY)
-        memory = self.num_bytes / (device.bandwidth * BANDWIDTH_EFFICIENCY)
+    def seconds(self, device: Device, precision: str = "fp16") -> float:
+        """Of one step on a device, by the formula above; of a load counted in fp16."""
+        arithmetic = self.flops / ((device.flops_fp32 if precision == "fp32" else device.flops) * ARITHMETIC_EFFICIENCY)
+        memory = self.num_bytes * BYTES[precision] / BYTES["fp16"] / (device.bandwidth * BANDWIDTH_EFFICIENCY)
         return max(arithmetic, memory) + self.kernels * KERNEL_S
 
 
@@ -116,39 +117,55 @@ def load_of(step: bytes, bytes_per_number: int = 2) -> Load:
     )
 
 
-def layer_load(network: Network, generator: Generator, layer: str, batch: int) -> Load:
-    """The load of a layer's step, the cone included."""
-    return load_of(compile_step(network, generator, layer, batch=batch, ascent=Ascent()).step)
+def layer_load(network: Network, generator: Generator, layer: str, batch: int, decode: bytes | None = None) -> Load:
+    """The load of a layer's step in fp16, the cone included."""
+    return load_of(compile_step(network, generator, layer, batch=batch, ascent=Ascent(), decode=decode).step)
+
+
+def layers_with_weights(network: Network) -> list[LayerInfo]:
+    """Every convolution and every matrix product with a name, once: ResNet-50 has 54, of 27,560 units."""
+    made_by = {value.name: node.op_type for node in network.model(1).graph for value in node.outputs}
+    found = {layer.tensor: layer for layer in network.layers if made_by[layer.tensor] in PRODUCTS}
+    return list(found.values())
 
 
 @click.command()
 @click.argument("source")
-@click.option("--layer", "layers", multiple=True, required=True)
+@click.option("--layer", "names", multiple=True, help="Only these; otherwise every one that has weights.")
 @click.option("--generator", default="bundled:lite0-hybrid", show_default=True)
 @click.option("--batch", default=64, show_default=True)
-@click.option("--steps", default=80, show_default=True, help="Steps of a job.")
-@click.option("--units", default=27560, show_default=True, help="Of a night, spread evenly over the layers.")
-def main(source: str, layers: tuple[str, ...], generator: str, batch: int, steps: int, units: int) -> None:
+@click.option("--steps", default=Ascent().steps, show_default=True, help="Steps of a job.")
+@click.option("--precision", "precisions", multiple=True, type=click.Choice(list(BYTES)), default=list(BYTES))
+def main(
+    source: str, names: tuple[str, ...], generator: str, batch: int, steps: int, precisions: tuple[str, ...]
+) -> None:
     """Print the projection, and the assumptions it stands on."""
     cache = Path("build") / "networks"
     network, prior = resolve_network(source, cache=cache), resolve_generator(generator, cache=cache)
+    layers = [network.layer(name) for name in names] or layers_with_weights(network)
     click.echo(
-        f"On paper, not measured. fp16, batch {batch}, {steps} steps a unit; assumed: {ARITHMETIC_EFFICIENCY:.0%} of "
-        "peak arithmetic, "
-        f"{BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, {KERNEL_S * 1e6:.0f} us a kernel, all else fused."
+        f"On paper, not measured. Batch {batch}, {steps} steps a unit, one seed; assumed: {ARITHMETIC_EFFICIENCY:.0%} "
+        f"of peak arithmetic (fp32 without TF32), {BANDWIDTH_EFFICIENCY:.0%} of peak bandwidth, "
+        f"{KERNEL_S * 1e6:.0f} us a kernel, all else fused. Steps "
+        "alone: engines that are built, pictures and files come on top."
     )
-    per_unit: dict[str, list[float]] = {device.name: [] for device in DEVICES}
+    decode = compile_decode(prior, batch)
+    hours = {(precision, device.name): 0.0 for precision in precisions for device in DEVICES}
     for layer in layers:
-        load = layer_load(network, prior, layer, batch)
-        for device in DEVICES:
-            per_unit[device.name].append(steps * load.seconds(device) / batch)
-        rates = ", ".join(f"{d.name} {3600 / per_unit[d.name][-1]:,.0f}" for d in DEVICES)
+        load = layer_load(network, prior, layer.name, batch, decode)
+        texts = []
+        for precision in precisions:
+            rates = {device.name: 3600 * batch / (steps * load.seconds(device, precision)) for device in DEVICES}
+            for name, rate in rates.items():
+                hours[precision, name] += layer.num_units / rate
+            texts.append(f"{precision} {', '.join(f'{name} {rate:,.0f}' for name, rate in rates.items())}")
         click.echo(
-            f"{layer}: {load.flops / batch / 1e9:.2f} GFLOP an image-step, {load.num_bytes / 1e6:.0f} MB and "
-            f"{load.kernels} kernels a step; units/hour {rates}"
+            f"{layer.name}: {layer.num_units} units, {load.flops / batch / 1e9:.2f} GFLOP an image-step, "
+            f"{load.num_bytes / 1e6:.0f} MB (fp16) and {load.kernels} kernels a step; units/hour {'; '.join(texts)}"
         )
-    for name, seconds in per_unit.items():
-        click.echo(f"{name}: {units:,} units in {units * sum(seconds) / len(seconds) / 3600:.2f} hours")
+    units = sum(layer.num_units for layer in layers)
+    for (precision, name), spent in hours.items():
+        click.echo(f"{name}, {precision}: {units:,} units of {len(layers)} layers in {60 * spent:.1f} minutes of steps")
 
 
 if __name__ == "__main__":

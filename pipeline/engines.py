@@ -21,11 +21,12 @@ from pipeline.workspace import Workspace
 REFERENCE = "onnxruntime"
 """The runtime that others are compared with, in fp32."""
 
-TOLERANCE = {"fp32": (2e-2, 0.05), "bf16": (0.15, 0.5), "fp16": (0.05, 0.3)}
+TOLERANCE = {"fp32": (2e-2, 0.05), "bf16": (0.6, 0.85), "fp16": (0.25, 0.6)}
 """Largest relative differences to the reference that are accepted: of values and gradients, and of one step's move.
 
 Sound engines differ by 1e-6 to 4e-3 in fp32 (a ReLU6 that falls the other way); wrong ones that were met, by 0.13 and
-more.
+more. Rounding alone, all sums in fp32, puts three layers of the demo up to 0.16 and 0.44 off in fp16, 0.55 and 0.71 in
+bf16 (tests/engine/cuda/test_builder.py has two of them): there the gate sees gross errors only.
 """
 
 NUM_PROBED = 32
@@ -79,7 +80,7 @@ class Engines:
         lanes = fitting_lanes(workspace, graph.manifest)
         kept = self._parity_file(graph)
         reference = self._reference(graph) if not read_facts(kept).get("ok") else None
-        runner = tuned_engine(workspace, graph, lanes)
+        runner = tuned_engine(workspace, graph, lanes, beside=next(iter(self._runners.values()), None))
         try:
             if reference is not None:
                 self._verify(runner, reference, kept)

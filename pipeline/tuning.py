@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 CACHE = Path("build") / "engines"
 """What is known of engines on this machine: ``tuning-KEY.json``, ``parity-KEY.json``."""
 
-BATCHES = (4, 8, 16, 32)
-"""Tried where the configuration leaves the batch open."""
+BATCHES = {"cpu": (4, 8, 16, 32), "gpu": (16, 32, 64, 128, 256)}
+"""Tried where the configuration leaves the batch open, those of at most a shard, by device."""
 
 FOLDER = "tuning"
 """Of the store: ``KEY.json``, the batch chosen for a network, generator and runtime."""
@@ -93,7 +93,9 @@ def fitting_lanes(workspace: Workspace, manifest: StepManifest) -> list[int]:
     return fitting
 
 
-def tuned_engine(workspace: Workspace, graph: StepGraph, fitting: Sequence[int]) -> Runner:
+def tuned_engine(
+    workspace: Workspace, graph: StepGraph, fitting: Sequence[int], beside: Runner | None = None
+) -> Runner:
     """Build an engine with the number of lanes that is fastest for this network, or the next smaller one that fits.
 
     It is measured on the first of the network's layers that is built here.
@@ -102,6 +104,7 @@ def tuned_engine(workspace: Workspace, graph: StepGraph, fitting: Sequence[int])
         workspace: of the build.
         graph: what to run.
         fitting: from :func:`fitting_lanes`.
+        beside: an engine that takes turns with this one.
 
     Returns:
         The engine, entered; what is in its slots is of no meaning.
@@ -112,7 +115,8 @@ def tuned_engine(workspace: Workspace, graph: StepGraph, fitting: Sequence[int])
     manifest = graph.manifest
 
     def build(setting: Setting) -> Runner:
-        return workspace.builder.build(graph, {**workspace.engine_options, "lanes": setting.lanes})
+        options = {**workspace.engine_options, "lanes": setting.lanes, "beside": beside}
+        return workspace.builder.build(graph, options)
 
     choices = _lanes(workspace)
     if len(choices) == 1:
@@ -164,8 +168,9 @@ def _measured_batch(workspace: Workspace) -> Tuned:
             graphs[batch] = compiled(workspace, _furthest(workspace), batch)
         return graphs[batch]
 
-    manifest = graph(BATCHES[len(BATCHES) // 2]).manifest
-    largest = max(workspace.config.run.shard_size, BATCHES[0])
+    batches = BATCHES[workspace.builder.device]
+    manifest = graph(batches[len(batches) // 2]).manifest
+    largest = max(workspace.config.run.shard_size, batches[0])
 
     def fits(setting: Setting) -> bool:
         return setting.batch <= largest and _is_busy(workspace, setting) and _fits(workspace, manifest, setting)
@@ -174,9 +179,9 @@ def _measured_batch(workspace: Workspace) -> Tuned:
         return workspace.builder.build(graph(setting.batch), {**workspace.engine_options, "lanes": setting.lanes})
 
     lanes = _lanes(workspace)
-    if not fits(Setting(BATCHES[0], lanes[0])):
-        raise _too_large(workspace, manifest, Setting(BATCHES[0], lanes[0]))
-    return fastest(build, BATCHES, lanes, fits)
+    if not fits(Setting(batches[0], lanes[0])):
+        raise _too_large(workspace, manifest, Setting(batches[0], lanes[0]))
+    return fastest(build, batches, lanes, fits)
 
 
 def _lanes(workspace: Workspace) -> list[int]:

@@ -61,8 +61,8 @@ class TensorRtBuilder:
     def build(self, graph: StepGraph, options: Mapping[str, object]) -> Runner:
         """See :meth:`engine.protocol.Builder.build`.
 
-        Further options: ``engine_cache`` (path of the plans' folder), ``scratch`` (:class:`Scratch` that several
-        runners of one thread share), ``graphs`` (bool, CUDA graphs, on unless told).
+        A runner ``beside`` which this one is built shares its stream and its scratch memory with it. Further options:
+        ``engine_cache`` (path of the plans' folder), ``graphs`` (bool, CUDA graphs, on unless told).
         """
         num_threads(options)
         num_lanes(options)  # one GPU runs one batch at a time: a single lane, whatever is asked for
@@ -82,9 +82,9 @@ class TensorRtBuilder:
             self._engine(trt, model, f"{what} of {graph.manifest.layer}, {precision}", what, cache, device_of(cuda))
             for model, what in ((step, "step"), (graph.decode, "decode"))
         ]
-        scratch = options.get("scratch")
-        if not isinstance(scratch, Scratch):
-            scratch = Scratch(Stream(cuda))
+        beside = options.get("beside")
+        shared = beside.scratch if isinstance(beside, CudaRunner) and beside.scratch.users else None
+        scratch = shared or Scratch(Stream(cuda))
         graphs = bool(options.get("graphs", True))
         return CudaRunner(self.name, graph.manifest, engines[0], engines[1], scratch, graphs=graphs)
 
@@ -96,7 +96,7 @@ class TensorRtBuilder:
         if plan is not None:
             engine = runtime.deserialize_cuda_engine(plan)
             if engine is not None:
-                return CudaEngine(trt, engine, runtime)
+                return CudaEngine(trt, engine, runtime, log.messages)
             cache.drop(key)
         plan = build_plan(trt, model, what, cache=cache.folder)
         cache.put(key, plan, about)
@@ -104,7 +104,7 @@ class TensorRtBuilder:
         engine = runtime.deserialize_cuda_engine(plan)
         if engine is None:
             raise EngineError(failure(trt, f"cannot load the {what} engine it has just built", log.messages))
-        return CudaEngine(trt, engine, runtime)
+        return CudaEngine(trt, engine, runtime, log.messages)
 
 
 def device_of(cuda: Cuda) -> str:

@@ -43,10 +43,14 @@ def capture(stream: Stream, enqueue: Callable[[], None]) -> CudaGraph | None:
     )
     try:
         enqueue()
-    except EngineError:
-        cuda.runtime.cudaStreamEndCapture(stream.handle)
+    except BaseException as error:  # whatever it was, the stream must not go on recording
+        _, *begun = cuda.runtime.cudaStreamEndCapture(stream.handle)
+        if begun and begun[0]:
+            cuda.runtime.cudaGraphDestroy(begun[0])
         cuda.clear_error()
-        return None
+        if isinstance(error, EngineError):
+            return None
+        raise
     status, graph = cuda.runtime.cudaStreamEndCapture(stream.handle)
     if int(status) != 0:
         cuda.clear_error()

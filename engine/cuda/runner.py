@@ -27,7 +27,11 @@ LONGEST_GRAPH = 64
 
 
 class CudaRunner:
-    """A :class:`~engine.protocol.Runner` on one GPU; every slot starts idle (unit 0, zero code)."""
+    """A :class:`~engine.protocol.Runner` on one GPU; every slot starts idle (unit 0, zero code).
+
+    Attributes:
+        scratch: memory for intermediate tensors, and the stream; runners that take turns may share it.
+    """
 
     def __init__(
         self,
@@ -52,17 +56,20 @@ class CudaRunner:
         Raises:
             EngineError: the engines are not what the manifest says, or CUDA failed.
         """
-        check_models(manifest, step, decode)
         self.manifest, self.num_slots = manifest, manifest.batch
-        self._runtime, self._scratch, self._graphs_wanted = runtime, scratch, graphs
+        self._runtime, self._graphs_wanted = runtime, graphs
+        self.scratch = scratch
         self._stream: Stream = scratch.stream
         self._latest = 0
         self._graphs: dict[tuple[int, int], CudaGraph | None] = {}
         self._graphs_of = scratch.generation
         self._open = True
         self._stack = ExitStack()
+        self._steps: tuple[Context, ...] = ()
+        self._decoder: Context | None = None
         scratch.users += 1
         try:
+            check_models(manifest, step, decode)
             self._allocate(step, decode)
         except BaseException:
             self.__exit__()
@@ -90,9 +97,9 @@ class CudaRunner:
         self._shown_code = self._pinned((batch, manifest.code_dim), "float32")
         self._shown_image = self._pinned((batch, 3, px, px), "float32")
         self._steps = tuple(self._context(step, source) for source in (0, 1))
-        self._decoder = decode.context({"code": self._code, "image": self._image}, self._scratch)
+        self._decoder = decoder = decode.context({"code": self._code, "image": self._image}, self.scratch)
         self.fill(range(batch), [0] * batch, np.zeros((batch, manifest.code_dim), np.float32))
-        for context in (self._steps[1], self._steps[0], self._decoder):  # warm up; the latest state is only read last
+        for context in (self._steps[1], self._steps[0], decoder):  # warm up; the latest state is only read last
             context.enqueue(self._stream)
         self._stream.synchronize()
         self.fill(range(batch), [0] * batch, np.zeros((batch, manifest.code_dim), np.float32))
@@ -103,7 +110,7 @@ class CudaRunner:
         following = {f"{name}.next": buffer for name, buffer in after.items()}
         outputs = {**following, "activation": self._activation, "gradient": self._gradient}
         spare = {n: self._device(s.shape, s.dtype) for n, s in step.outputs.items() if n not in outputs}
-        return step.context({"unit": self._unit, **before, **outputs, **spare}, self._scratch)
+        return step.context({"unit": self._unit, **before, **outputs, **spare}, self.scratch)
 
     def __enter__(self) -> CudaRunner:
         return self
@@ -114,10 +121,11 @@ class CudaRunner:
         self._open = False
         self._stream.synchronize()
         self._drop_graphs()
+        self._steps, self._decoder = (), None  # engines and their weights go with them
         self._stack.close()
-        self._scratch.users -= 1
-        if not self._scratch.users:
-            self._scratch.release()
+        self.scratch.users -= 1
+        if not self.scratch.users:
+            self.scratch.release()
             self._stream.close()
 
     def fill(self, slots: Sequence[int], units: Sequence[int], codes: npt.NDArray[np.float32]) -> None:
@@ -199,6 +207,7 @@ class CudaRunner:
         self._check_open()
         if codes.ndim != 2 or codes.shape[1] != self.manifest.code_dim:
             raise InputError(f"codes of shape {codes.shape} cannot be decoded; give (n, {self.manifest.code_dim})")
+        assert self._decoder is not None
         images = np.empty((len(codes), *self._image.shape[1:]), np.float32)
         for start in range(0, len(codes), self.num_slots):
             part = codes[start : start + self.num_slots]
@@ -217,10 +226,12 @@ class CudaRunner:
         return dict(self._states[self._latest])
 
     def _graph(self, count: int) -> CudaGraph | None:
-        if self._graphs_of != self._scratch.generation:  # their addresses are stale
+        if self._graphs_of != self.scratch.generation:  # their addresses are stale
             self._stream.synchronize()
             self._drop_graphs()
-            self._graphs_of = self._scratch.generation
+            self._graphs_of = self.scratch.generation
+        for context in self._steps:
+            context.follow()
         key = (count, self._latest)
         if key not in self._graphs:
             self._graphs[key] = capture(self._stream, lambda: self._enqueue(count))

@@ -10,15 +10,20 @@ import ast
 
 import onnx_ir as ir
 
+from export.network import FLOATS
+
 SCOPES = "pkg.torch.onnx.name_scopes"
 
 
 def module_outputs(graph: ir.Graph) -> dict[str, ir.Value]:
-    """Map every module path to the tensor its last node outputs, in the order of the forward pass."""
+    """Map every module path to the tensor its last node outputs, in the order of the forward pass.
+
+    What torch asserts about shapes lies in a module's scope, too, behind its output; such nodes give no floats.
+    """
     outputs: dict[str, ir.Value] = {}
     for node in graph:
         scopes = node.metadata_props.get(SCOPES)
-        if scopes is None:
+        if scopes is None or node.op_type == "Constant" or node.outputs[0].dtype not in (None, *FLOATS):
             continue
         for path in ast.literal_eval(scopes)[1:-1]:  # the first is the model itself, the last the function
             outputs.pop(path, None)  # re-inserted, so that the order is that of the last call

@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 
 from export.manifest import StepGraph
 from export.projection import Load, device_named, load_of
+from export.update import Ascent
 
-STEPS_A_UNIT = 80
+STEPS_A_UNIT = Ascent().steps
 WIDTH = 118
 COLUMNS = (
     ("parity", "parity: act. grad. move pixel", 31),

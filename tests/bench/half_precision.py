@@ -33,14 +33,15 @@ from pipeline.dataset.images import fitted, open_images
 from tests.export.passes.rounding import rounding
 
 Feeds = dict[str, Any]
+LARGEST = 65504.0
 
 
-def network_of(source: str, folder: Path, images: Path | None, weights: Path | None) -> Network:
+def network_of(source: str, folder: Path, images: Path | None, weights: Path | None, residual: float) -> Network:
     """The network that SOURCE names; see the module."""
     if source == "resnet50-calibrated":
         if images is None:
             raise click.UsageError("resnet50-calibrated needs photographs; say where with --images")
-        return resnet50_calibrated(folder, images)
+        return resnet50_calibrated(folder, images, residual)
     if source == "squeezenet":
         if weights is None:
             raise click.UsageError("squeezenet needs its trained weights; say where with --weights")
@@ -54,11 +55,13 @@ LOGIT_STD = 2.5
 """Over classes, about that of torchvision's trained ResNet-50."""
 
 
-def resnet50_calibrated(folder: Path, images: Path) -> Network:
+def resnet50_calibrated(folder: Path, images: Path, residual: float) -> Network:
     """ResNet-50 at 224 px with data-dependent initial weights.
 
     He-normal convolutions; the BatchNorm statistics are those of photographs, averaged over batches of 16; the
-    classifier is scaled so that logits spread as those of a trained network do.
+    classifier is scaled so that logits spread as those of a trained network do. ``residual`` is the scale of the last
+    BatchNorm of every block: 1 as torchvision begins; with less, a block adds less, as in networks whose training began
+    with 0 (Goyal et al. 2017), and a small change grows less on its way.
     """
     import torch
     import torchvision
@@ -69,6 +72,8 @@ def resnet50_calibrated(folder: Path, images: Path) -> Network:
     for module in model.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             module.momentum = None  # type: ignore[assignment]  # a plain average over batches
+        if isinstance(module, torchvision.models.resnet.Bottleneck):
+            torch.nn.init.constant_(module.bn3.weight, residual)
     photographs = open_images(images)
     chosen = photographs.order(0)[:NUM_PHOTOGRAPHS]
     pixels = np.stack([fitted(photographs.read(int(index)), 224, 224) for index in chosen])
@@ -102,11 +107,21 @@ class StepRun:
 
 
 def with_sizes(model: bytes) -> bytes:
-    """The model with the largest absolute value of every rounded tensor as an output ``NAME/size``."""
+    """The model with the largest absolute value of every rounded tensor as an output ``NAME/size``.
+
+    fp16's largest number itself does not count: a padded maximum is filled with it. What overflows is infinite.
+    """
     proto = onnx.load_from_string(model)
+    for name, value in (("filling", LARGEST), ("nothing", 0.0)):
+        proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(value), name))
     for name in [o for n in proto.graph.node for o in n.output if o.endswith("/up")]:
-        proto.graph.node.append(onnx.helper.make_node("Abs", [name], [f"{name}/abs"]))
-        proto.graph.node.append(onnx.helper.make_node("ReduceMax", [f"{name}/abs"], [f"{name}/size"], keepdims=0))
+        for op, inputs, output in (
+            ("Abs", [name], "abs"),
+            ("Equal", [f"{name}/abs", "filling"], "filled"),
+            ("Where", [f"{name}/filled", "nothing", f"{name}/abs"], "counted"),
+        ):
+            proto.graph.node.append(onnx.helper.make_node(op, inputs, [f"{name}/{output}"]))
+        proto.graph.node.append(onnx.helper.make_node("ReduceMax", [f"{name}/counted"], [f"{name}/size"], keepdims=0))
         proto.graph.output.append(onnx.helper.make_tensor_value_info(f"{name}/size", onnx.TensorProto.FLOAT, []))
     data: bytes = proto.SerializeToString()
     return data
@@ -136,12 +151,13 @@ def advance(feeds: Feeds, outputs: Feeds) -> Feeds:
 @click.option("--compare-every", default=25, help="Steps between comparisons with fp32.")
 @click.option("--lr", default=0.3)
 @click.option("--images", type=click.Path(path_type=Path, exists=True), help="Photographs, for resnet50-calibrated.")
+@click.option("--residual", default=1.0, show_default=True, help="Of resnet50-calibrated, see there.")
 @click.option("--weights", type=click.Path(path_type=Path, exists=True), help="Of squeezenet.")
-def main(source: str, layer: str, steps: int, batch: int, compare_every: int, lr: float, **files: Path | None) -> None:
+def main(source: str, layer: str, steps: int, batch: int, compare_every: int, lr: float, **of_network: Any) -> None:
     """Print one JSON object."""
     with tempfile.TemporaryDirectory() as folder:
         generator = resolve_generator("bundled:lite0-hybrid", cache=Path(folder))
-        network = network_of(source, Path(folder), **files)
+        network = network_of(source, Path(folder), **of_network)
         graph = compile_step(network, generator, layer, batch=batch, ascent=Ascent(steps=steps, lr=lr, jitter_px=4))
         lowered = step_in(graph.step, "fp16")
         full, half, watched = StepRun(graph.step), StepRun(rounding(lowered)), StepRun(rounding(lowered), watch=True)

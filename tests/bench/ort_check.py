@@ -1,6 +1,6 @@
 """Which step graphs ONNX Runtime would run wholly on a GPU, asked of its CUDA provider without one: `make ort-check`.
 
-    python -m tests.bench.ort_check [--network NAME] [--layer LAYER] [--generator bundled|fc6] [--precision fp16]
+    python -m tests.bench.ort_check [--network NAME] [--layer LAYER] [--generator fc6] [--precision fp16]
 
 The package onnxruntime-gpu lies in build/onnxruntime-gpu, where it does not disturb the one that is installed; the CUDA
 libraries are stubs (stub_cuda.py). Each graph is loaded as the runtime `onnxruntime_cuda` loads it, with CUDA graphs
@@ -16,19 +16,21 @@ import ctypes
 import json
 import sys
 import time
+from concurrent.futures import Executor, ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import click
 
+from engine.ort import ERRORS_ONLY
 from export.errors import AtlasError
-from export.generator import resolve_generator
 from export.manifest import StepGraph
 from export.network import resolve_network
 from export.step import compile_step
 from export.update import Ascent
 from tests.bench.stub_cuda import load_stubs
-from tests.bench.trt_check import CACHE, NETWORKS, fc6
+from tests.bench.trt_check import CACHE, DEFAULT, GENERATORS, NETWORKS, generator_of
 from tests.engine.graphs import Mlp
 
 FOLDER = Path("build") / "onnxruntime-gpu"
@@ -64,6 +66,13 @@ def count_of(runtime: Any, name: str) -> int:
     return int(ctypes.c_int.in_dll(runtime, name).value)
 
 
+def compiled(source: str, kind: str, layer: str, batch: int) -> StepGraph:
+    """A step graph. In a process of its own: PyTorch does not load beside stubs of CUDA."""
+    generator = generator_of(kind, CACHE)
+    ascent = Ascent(fit="crop" if generator.image_px == 256 else "resize", jitter_px=2)
+    return compile_step(resolve_network(source, cache=CACHE), generator, layer, batch=batch, ascent=ascent)
+
+
 def ask(graph: StepGraph, precision: str) -> dict[str, Any]:
     began = time.monotonic()
     try:
@@ -76,9 +85,7 @@ def ask(graph: StepGraph, precision: str) -> dict[str, Any]:
 @click.command()
 @click.option("--network", "networks", multiple=True, type=click.Choice(list(NETWORKS)), default=list(NETWORKS))
 @click.option("--layer", "only", multiple=True, help="Only these layers; otherwise all that are listed.")
-@click.option(
-    "--generator", "generators", multiple=True, type=click.Choice(["bundled", "fc6"]), default=["bundled", "fc6"]
-)
+@click.option("--generator", "generators", multiple=True, type=click.Choice(list(GENERATORS)), default=DEFAULT)
 @click.option("--precision", "precisions", multiple=True, type=click.Choice(PRECISIONS), default=PRECISIONS)
 @click.option("--batch", default=2, show_default=True)
 @click.option("--again", is_flag=True, help="Ask also for what the report has.")
@@ -87,10 +94,18 @@ def main(**options: Any) -> None:
     provider = FOLDER / "onnxruntime" / "capi" / "libonnxruntime_providers_cuda.so"
     if not provider.exists():
         raise click.UsageError(f"{provider} is missing; `make ort-check` puts it there")
-    runtime = load_stubs(provider, Path("build") / "stub-cuda")
-    sys.path.insert(0, str(FOLDER.resolve()))
+    with ProcessPoolExecutor(1, get_context("spawn")) as apart:
+        apart.submit(int).result()  # it starts here, before the libraries that it must not see
+        runtime = load_stubs(provider, Path("build") / "stub-cuda")
+        sys.path.insert(0, str(FOLDER.resolve()))
+        ask_all(runtime, apart, options)
+
+
+def ask_all(runtime: Any, apart: Executor, options: dict[str, Any]) -> None:
+    """The walk, then every step graph; ends the program."""
     import onnxruntime
 
+    onnxruntime.set_default_logger_severity(ERRORS_ONLY)
     assert "CUDAExecutionProvider" in onnxruntime.get_available_providers()
     click.echo(f"onnxruntime-gpu {onnxruntime.__version__}: {walk(runtime)}")
     rows: dict[str, Any] = json.loads(REPORT.read_text()) if REPORT.exists() and not options["again"] else {}
@@ -103,15 +118,11 @@ def main(**options: Any) -> None:
                 wanted += keys.values()
                 if all(key in rows for key in keys.values()):
                     continue
-                generator = resolve_generator("bundled:lite0-hybrid", cache=CACHE) if kind == "bundled" else fc6(CACHE)
-                fit = "crop" if generator.image_px == 256 else "resize"
-                ascent = Ascent(fit=fit, jitter_px=2)
-                graph = compile_step(
-                    resolve_network(source, cache=CACHE), generator, layer, batch=options["batch"], ascent=ascent
-                )
+                graph = apart.submit(compiled, source, kind, layer, options["batch"]).result()
                 for precision, key in keys.items():
                     rows[key] = ask(graph, precision)
                     click.echo(f"{'taken' if rows[key]['taken'] else 'refused'} {key} {rows[key].get('error', '')}")
+                REPORT.parent.mkdir(exist_ok=True)
                 REPORT.write_text(json.dumps(rows, indent=1, sort_keys=True))
     found = [rows[key] for key in wanted]
     taken = sum(row["taken"] for row in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -19,8 +20,23 @@ from tests.engine.reference import NumpyRunner
 
 BATCH, CODE_DIM, NUM_UNITS = 5, 48, 9
 MLP = Mlp.random(code_dim=CODE_DIM, num_units=NUM_UNITS)
-TOLERANCE = {"fp32": 2e-5, "bf16": 3e-2, "fp16": 3e-3}
-"""Relative, of activations and codes after some steps: each runtime sums in an order of its own."""
+
+
+class Tolerance(NamedTuple):
+    """After some steps: each runtime sums in an order of its own, and rounds to its precision.
+
+    Attributes:
+        scalars: relative and absolute, of activations and gradients.
+        codes: absolute, of codes, which reach 4: each step goes on from what rounding made of the one before. Eight
+            steps of fp16 ended 0.06 away, of bf16 0.3 where results alone were rounded and 0.9 with OpenVINO; another
+            job's code is further off by far.
+    """
+
+    scalars: float
+    codes: float
+
+
+TOLERANCE = {"fp32": Tolerance(2e-5, 8e-5), "bf16": Tolerance(3e-2, 1.5), "fp16": Tolerance(3e-3, 0.2)}
 
 
 def random_jobs(count: int, seed: int = 0) -> tuple[list[int], np.ndarray]:
@@ -28,28 +44,28 @@ def random_jobs(count: int, seed: int = 0) -> tuple[list[int], np.ndarray]:
     return rng.integers(0, NUM_UNITS, count).tolist(), rng.normal(size=(count, CODE_DIM)).astype(np.float32)
 
 
-def assert_same(runner: Runner, reference: NumpyRunner, tolerance: float, num_slots: int = BATCH) -> None:
+def assert_same(runner: Runner, reference: NumpyRunner, tolerance: Tolerance, num_slots: int = BATCH) -> None:
     ours, theirs = runner.scalars(), reference.scalars()
     for name in ("activation", "gradient", "best_activation"):
         a, b = getattr(ours, name), getattr(theirs, name)
         assert a.dtype == np.float32
-        np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance)
+        np.testing.assert_allclose(a, b, rtol=tolerance.scalars, atol=tolerance.scalars)
     assert ours.step.dtype == np.int64
     np.testing.assert_array_equal(ours.step, theirs.step)
     slots = list(range(num_slots))
-    np.testing.assert_allclose(runner.best_codes(slots), reference.best_codes(slots), rtol=0, atol=4 * tolerance)
-    np.testing.assert_allclose(runner.codes(slots), reference.codes(slots), rtol=0, atol=4 * tolerance)
+    np.testing.assert_allclose(runner.best_codes(slots), reference.best_codes(slots), rtol=0, atol=tolerance.codes)
+    np.testing.assert_allclose(runner.codes(slots), reference.codes(slots), rtol=0, atol=tolerance.codes)
 
 
 class TestRuntime:
     """The conformance class; ``build`` is parametrised over every runtime and precision."""
 
     @pytest.fixture
-    def tolerance(self, runtime: tuple[str, str]) -> float:
+    def tolerance(self, runtime: tuple[str, str]) -> Tolerance:
         return TOLERANCE[runtime[1]]
 
     @pytest.mark.parametrize("num_steps", [1, 2, 3, 8])
-    def test_steps_match_numpy(self, build: Build, tolerance: float, num_steps: int) -> None:
+    def test_steps_match_numpy(self, build: Build, tolerance: Tolerance, num_steps: int) -> None:
         units, codes = random_jobs(BATCH)
         reference = NumpyRunner(MLP.manifest(BATCH), MLP)
         with build(MLP.graph(BATCH)) as runner:
@@ -60,7 +76,7 @@ class TestRuntime:
 
     @pytest.mark.parametrize(("first", "second"), [(1, 1), (1, 2), (3, 4), (2, 2)])
     def test_a_refilled_slot_starts_anew_and_leaves_the_others(
-        self, build: Build, tolerance: float, first: int, second: int
+        self, build: Build, tolerance: Tolerance, first: int, second: int
     ) -> None:
         units, codes = random_jobs(BATCH)
         new_units, new_codes = random_jobs(2, seed=1)
@@ -93,7 +109,7 @@ class TestRuntime:
             assert np.isfinite(runner.scalars().activation).all()
             np.testing.assert_array_equal(runner.best_codes([0, 4]), np.zeros((2, CODE_DIM)))
 
-    def test_beyond_the_schedule_the_last_rate_holds(self, build: Build, tolerance: float) -> None:
+    def test_beyond_the_schedule_the_last_rate_holds(self, build: Build, tolerance: Tolerance) -> None:
         units, codes = random_jobs(BATCH)
         reference = NumpyRunner(MLP.manifest(BATCH, num_steps=3), MLP)
         with build(MLP.graph(BATCH, num_steps=3)) as runner:
@@ -187,7 +203,7 @@ class TestRuntime:
         with build(MLP.graph(BATCH)) as runner, pytest.raises(InputError):
             runner.fill(slots, units, np.zeros(shape, np.float32))
 
-    def test_lanes_are_further_slots(self, build: Build, tolerance: float) -> None:
+    def test_lanes_are_further_slots(self, build: Build, tolerance: Tolerance) -> None:
         """A fill that crosses lanes, a refill in the second lane, and readings in the order of the slots."""
         with build(MLP.graph(2), threads=3, lanes=3) as runner:
             assert runner.num_slots % 2 == 0
@@ -205,7 +221,7 @@ class TestRuntime:
             assert_same(runner, reference, tolerance, count)
             mixed = list(range(count))[::-1]
             np.testing.assert_allclose(
-                runner.best_codes(mixed), reference.best_codes(mixed), rtol=0, atol=4 * tolerance
+                runner.best_codes(mixed), reference.best_codes(mixed), rtol=0, atol=tolerance.codes
             )
 
     def test_a_closed_engine_says_so(self, build: Build) -> None:

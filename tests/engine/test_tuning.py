@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 import pytest
 
-from engine.protocol import Runner
+from engine.protocol import Runner, Scalars
 from engine.tuning import Setting, fastest, lane_choices
+from export.errors import EngineError
 from tests.engine.graphs import Mlp
 from tests.engine.reference import NumpyRunner
 
@@ -114,3 +115,46 @@ def test_what_does_not_fit_is_not_built() -> None:
     assert max(setting.num_slots for setting in bench.built) == 16
     with pytest.raises(ValueError, match="fits"):
         fastest(bench, [4], [1], lambda setting: False, bench.clock)
+
+
+class Later(Waiting):
+    """Has nothing done until it is looked at, as a GPU."""
+
+    _waiting_s = 0.0
+
+    def step(self, count: int) -> None:
+        self._waiting_s += count * self._delay_s
+
+    def scalars(self) -> Scalars:
+        self._clock.now_s += self._waiting_s
+        self._waiting_s = 0.0
+        return super().scalars()
+
+
+def test_a_step_that_is_only_asked_for_is_not_done() -> None:
+    clock = Clock()
+    speeds = {8: 100.0, 16: 200.0, 32: 150.0}
+
+    def build(setting: Setting) -> Later:
+        return Later(setting.num_slots, setting.num_slots / speeds[setting.batch], clock)
+
+    found = fastest(build, list(speeds), [1], clock=clock)
+    assert found.setting == Setting(16, 1)
+    assert {setting.batch: speed for setting, speed in found.speeds.items()} == pytest.approx(speeds)
+
+
+def test_a_batch_that_does_not_run_is_left_out_unless_it_is_the_first() -> None:
+    bench = Bench(lambda setting: 100.0 * setting.batch)
+
+    def build(setting: Setting) -> Waiting:
+        if setting.batch > largest:
+            raise EngineError("the GPU is out of memory")
+        return bench(setting)
+
+    largest = 64
+    found = fastest(build, [16, 32, 64, 128, 256], [1], clock=bench.clock)
+    assert found.setting == Setting(64, 1)
+    assert found.speeds == pytest.approx({Setting(64, 1): 6400, Setting(128, 1): 0, Setting(32, 1): 3200})
+    largest = 32
+    with pytest.raises(EngineError, match="out of memory"):
+        fastest(build, [16, 32, 64], [1], lambda setting: setting.batch > 32, clock=bench.clock)

@@ -3,8 +3,22 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 
-from export.projection import BANDWIDTH_EFFICIENCY, KERNEL_S, KNOWN, Device, Load, device_named, load_of
+from export.projection import (
+    ARITHMETIC_EFFICIENCY,
+    BANDWIDTH_EFFICIENCY,
+    DEVICES,
+    KERNEL_S,
+    KNOWN,
+    Device,
+    Load,
+    device_named,
+    layers_with_weights,
+    load_of,
+    main,
+)
+from tests.export.pairs import Pair
 
 
 def test_counts_of_a_product() -> None:
@@ -21,6 +35,26 @@ def test_counts_of_a_product() -> None:
 def test_the_slower_of_both_counts(flops: float, num_bytes: float) -> None:
     device = Device("paper", 1e12 / 0.35, 1e12 / BANDWIDTH_EFFICIENCY)
     assert Load(flops, num_bytes, 1000).seconds(device) == pytest.approx(1 + 1000 * KERNEL_S)
+
+
+def test_fp32_moves_twice_the_bytes_and_has_its_own_peak() -> None:
+    device = Device("paper", 1e12, 1e12 / BANDWIDTH_EFFICIENCY, 1e11 / ARITHMETIC_EFFICIENCY)
+    assert Load(1.0, 1e12, 0).seconds(device, "fp32") == pytest.approx(2)
+    assert Load(1e12, 1.0, 0).seconds(device, "fp32") == pytest.approx(10)
+
+
+def test_the_night_is_every_layer_with_weights(pair: Pair) -> None:
+    """8 + 12 channels and 10 logits, each layer by its own time."""
+    assert [(layer.name, layer.num_units) for layer in layers_with_weights(pair.network)] == [
+        ("stem.0", 8), ("body.0", 12), ("head", 10),
+    ]  # fmt: skip
+    done = CliRunner().invoke(main, [str(pair.network.path), "--generator", str(pair.generator.path), "--batch", "2"])
+    assert done.exit_code == 0, done.output
+    lines = done.output.splitlines()
+    assert lines[0].startswith("On paper, not measured. Batch 2, 60 steps a unit")
+    assert [line.split(":")[0] for line in lines[1:4]] == ["stem.0", "body.0", "head"]
+    assert len(lines) == 4 + 2 * len(DEVICES)
+    assert all(" 30 units of 3 layers in " in line for line in lines[4:])
 
 
 @pytest.mark.parametrize(

@@ -97,7 +97,7 @@ def test_an_open_batch_is_measured_on_the_deepest_layer_and_kept_in_the_store(
 
 def test_the_real_measurement_chooses_something_that_runs(workspace_of: Open) -> None:
     workspace = workspace_of(threads=2, batch=0, shard_size=16)
-    assert workspace.batch in pipeline.tuning.BATCHES
+    assert workspace.batch in pipeline.tuning.BATCHES["cpu"]
     with Engines(workspace) as engines:
         runner = engines.runner("fc", pre_activation=False)
     assert runner.num_slots <= workspace.config.run.shard_size

@@ -123,6 +123,18 @@ def works_without_capture(code: Code) -> None:
     assert found[0] == found[1]
 
 
+def a_refusal_ends_its_capture(code: Code) -> None:
+    """A run that is refused while it is captured leaves no open capture, no graph, and says so when it is repeated."""
+    bench = Bench(code)
+    with bench.runner() as runner:
+        for context in bench.trt.engines[0].contexts[1:]:
+            context.refuses = True
+        with pytest.raises(EngineError, match="could not enqueue"):
+            runner.step(2)
+        assert not bench.cuda.capturing
+    assert bench.cuda.allocations() == (0, 0, 0, 0)
+
+
 def layers_share_scratch(code: Code) -> None:
     """A second, larger engine on the same scratch: the first goes on, though its scratch has moved."""
     bench = Bench(code)
@@ -222,6 +234,7 @@ BATTERY = (
     follows_numpy,
     graphs_are_used,
     works_without_capture,
+    a_refusal_ends_its_capture,
     layers_share_scratch,
     everything_is_freed,
     errors_are_seen,

@@ -18,6 +18,9 @@ import numpy as np
 import onnx
 import onnxruntime
 
+from tests.export.passes.rounding import rounding
+
+HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 Work = Callable[[], None]
 FIRST_ADDRESS = 0x10_0000_0000
 
@@ -137,6 +140,11 @@ class FakeCuda:
         self._captured[stream] = []
         return (Error.cudaSuccess,)
 
+    @property
+    def capturing(self) -> bool:
+        """Whether a stream is recording."""
+        return bool(self._captured)
+
     def cudaStreamEndCapture(self, stream: int) -> tuple[Error, Any]:
         work = self._captured.pop(stream)
         if not self.capture_works:
@@ -238,11 +246,14 @@ class FakeContext:
         return name in self._engine.specs
 
     def set_device_memory(self, memory: int, size: int) -> None:
+        assert not self._cuda.capturing, "scratch memory is set before a capture, not in it"
         self._scratch = (memory, size)
 
     def execute_async_v3(self, stream_handle: int) -> bool:
         missing = set(self._engine.specs) - set(self._addresses)
         if self.refuses or missing or self._scratch[1] < self._engine.device_memory_size_v2:
+            if self._engine.logger is not None:
+                self._engine.logger.log(FakeTensorRt.ILogger.Severity.ERROR, "Error Code 1: Cask (refused)")
             return False
         addresses, scratch = dict(self._addresses), self._scratch
         self._cuda.enqueue(stream_handle, lambda: self._engine.run(self._cuda, addresses, scratch[0]))
@@ -268,6 +279,7 @@ class FakeEngine:
         self.num_io_tensors = len(self.specs)
         self.device_memory_size_v2 = scratch_bytes
         self.contexts: list[FakeContext] = []
+        self.logger: Any = None
         self.runs = 0
 
     def get_tensor_name(self, index: int) -> str:
@@ -316,7 +328,7 @@ class FakeTensorRt:
     TensorIOMode = Mode
     ExecutionContextAllocationStrategy = Strategy
     NetworkDefinitionCreationFlag = SimpleNamespace(STRONGLY_TYPED=1)
-    BuilderFlag = SimpleNamespace(TF32="TF32")
+    BuilderFlag = SimpleNamespace(TF32="TF32", DISTRIBUTIVE_INDEPENDENCE="DISTRIBUTIVE_INDEPENDENCE")
 
     def __init__(self, cuda: FakeCuda, scratch_bytes: int = SCRATCH_BYTES) -> None:
         self.cuda, self.scratch_bytes = cuda, scratch_bytes
@@ -335,7 +347,7 @@ class FakeTensorRt:
 
     def Builder(self, logger: Any) -> Any:
         def build(network: Any, config: Any) -> bytes | None:
-            assert config.cleared == ["TF32"]
+            assert (config.cleared, config.added) == (["TF32"], ["DISTRIBUTIVE_INDEPENDENCE"])
             if self.broken:
                 logger.log(self.ILogger.Severity.WARNING, "a warning that is no cause")
                 logger.log(self.ILogger.Severity.ERROR, self.broken)
@@ -352,7 +364,7 @@ class FakeTensorRt:
     def OnnxParser(self, network: Any, logger: Any) -> Any:
         def parse(model: bytes) -> bool:
             try:
-                network.model = model if onnx.load_from_string(model).graph.node else b""
+                network.model = executable(model) if onnx.load_from_string(model).graph.node else b""
             except Exception:
                 network.model = b""
             return bool(network.model)
@@ -365,24 +377,37 @@ class FakeTensorRt:
             if plan in self.foreign:
                 return None
             self.engines.append(FakeEngine(self.cuda, plan, self.scratch_bytes))
+            self.engines[-1].logger = logger
             return self.engines[-1]
 
         return SimpleNamespace(deserialize_cuda_engine=deserialize)
+
+
+def executable(model: bytes) -> bytes:
+    """The model, or, if some of it is fp16 or bf16, fp32 operators whose results are rounded to that."""
+    weights = onnx.load_from_string(model).graph.initializer
+    return rounding(model) if any(w.data_type in HALVES for w in weights) else model
 
 
 class FakeConfig:
     def __init__(self, trt: FakeTensorRt) -> None:
         self._trt = trt
         self.cleared: list[str] = []
+        self.added: list[str] = []
         self.timing = b""
 
     def clear_flag(self, flag: str) -> None:
         self.cleared.append(flag)
 
+    def set_flag(self, flag: str) -> None:
+        self.added.append(flag)
+
     def create_timing_cache(self, known: bytes) -> Any:
         return known if not known.startswith(b"other") else None
 
     def set_timing_cache(self, cache: bytes, ignore_mismatch: bool) -> bool:
+        if cache.startswith(b"mismatch") and not ignore_mismatch:
+            return False
         self.timing = cache
         return True
 

@@ -21,6 +21,7 @@ from export.errors import EngineError, InputError
 from export.manifest import StepGraph
 from tests.conformance.test_batch_invariance import GRAPHS
 from tests.conformance.test_batch_invariance import TestBatchInvariance as BatchInvariance
+from tests.conformance.test_parity import TestParity as Parity
 from tests.conformance.test_runtime import TestRuntime as Conformance
 from tests.engine.cuda.fakes import FakeCuda, FakeTensorRt
 from tests.engine.graphs import Mlp
@@ -44,21 +45,23 @@ class Machine:
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    monkeypatch.setattr(metadata, "version", lambda package: "11.4.0.106")
+    installed = metadata.version
+    fakes = {"tensorrt": "11.4.0.106"}
+    monkeypatch.setattr(metadata, "version", lambda package: fakes.get(package) or installed(package))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: object())
     return Machine(tmp_path / "engines")
 
 
 class OnFakes:
-    """The builder's fixtures for the conformance classes: fp32, executed by ONNX Runtime."""
+    """The builder's fixtures for the conformance classes, executed by ONNX Runtime: lower precisions are rounded to."""
+
+    @pytest.fixture(params=["fp32", "fp16", "bf16"])
+    def runtime(self, request: pytest.FixtureRequest) -> tuple[str, str]:
+        return ("tensorrt", request.param)
 
     @pytest.fixture
-    def runtime(self) -> tuple[str, str]:
-        return ("tensorrt", "fp32")
-
-    @pytest.fixture
-    def build(self, machine: Machine) -> Any:
-        return lambda graph, threads=2, lanes=1: machine.build(graph, threads=threads)
+    def build(self, machine: Machine, runtime: tuple[str, str]) -> Any:
+        return lambda graph, threads=2, lanes=1: machine.build(graph, threads=threads, precision=runtime[1])
 
 
 class TestConformance(OnFakes, Conformance):
@@ -74,6 +77,10 @@ class TestInvariance(OnFakes, BatchInvariance):
     @pytest.fixture(params=["mlp", "conv, odd sizes"])
     def graph_of(self, request: pytest.FixtureRequest) -> Any:
         return GRAPHS[request.param]
+
+
+class TestDemo(OnFakes, Parity):
+    """What rounding alone does to the demo, by the limits that every build keeps to."""
 
 
 class TestAvailability:
@@ -194,13 +201,42 @@ class TestCache:
     def test_timings_are_kept(self, machine: Machine) -> None:
         machine.build().__exit__()
         assert (machine.folder / "timing.cache").read_bytes() == b"+measured+measured"
-        (machine.folder / "timing.cache").write_bytes(b"other version")
-        machine.build(Mlp.random(code_dim=8, num_units=3).graph(2)).__exit__()
-        assert (machine.folder / "timing.cache").read_bytes() == b"+measured+measured"
+        for seed, foreign in enumerate((b"other version", b"mismatch: of another GPU")):
+            (machine.folder / "timing.cache").write_bytes(foreign)
+            machine.build(Mlp.random(code_dim=8, num_units=3, seed=seed).graph(2)).__exit__()
+            assert (machine.folder / "timing.cache").read_bytes() == b"+measured+measured"
 
 
 def named(name: str) -> Any:
     return SimpleNamespace(major=9, minor=0, name=name.encode())
+
+
+class TestSharing:
+    def test_engines_beside_each_other_share_stream_and_scratch(self, machine: Machine) -> None:
+        other = Mlp.random(code_dim=8, num_units=2, seed=5).graph(2)
+        with machine.build() as first:
+            machine.trt.scratch_bytes *= 4
+            with machine.build(other, beside=first) as second:
+                assert machine.cuda.allocations()[2] == 1  # streams
+                assert second.scratch is first.scratch  # type: ignore[attr-defined]
+                first.step(2)
+                second.step(2)
+                assert first.scalars().step.tolist() == second.scalars().step.tolist() == [2, 2]
+            first.step(1)
+            assert first.scalars().step.tolist() == [3, 3]
+        assert machine.cuda.allocations() == (0, 0, 0, 0)
+
+    def test_a_closed_engine_has_nothing_to_share(self, machine: Machine) -> None:
+        with machine.build() as first:
+            pass
+        with machine.build(beside=first) as second:
+            second.step(1)
+
+    def test_what_does_not_fit_leaves_nothing_behind(self, machine: Machine) -> None:
+        manifest = dataclasses.replace(GRAPH.manifest, code_dim=9)
+        with pytest.raises(EngineError, match="do not match its manifest"):
+            machine.build(dataclasses.replace(GRAPH, manifest=manifest))
+        assert machine.cuda.allocations() == (0, 0, 0, 0)
 
 
 class TestMessages:
@@ -226,6 +262,13 @@ class TestMessages:
         machine.trt.foreign = {GRAPH.step}
         with pytest.raises(EngineError, match="cannot load the step engine it has just built"):
             machine.build()
+
+    def test_a_run_that_is_refused_says_what_tensorrt_logged(self, machine: Machine) -> None:
+        with machine.build(graphs=False) as runner:
+            for context in machine.trt.engines[0].contexts:
+                context.refuses = True
+            with pytest.raises(EngineError, match=r"could not enqueue a run: Error Code 1: Cask \(refused\)"):
+                runner.step(1)
 
     def test_an_engine_of_another_graph(self, machine: Machine) -> None:
         manifest = dataclasses.replace(GRAPH.manifest, code_dim=9)

@@ -28,7 +28,7 @@ NEEDED = {
     "Builder": ["create_network", "create_builder_config", "build_serialized_network"],
     "OnnxParser": ["parse", "num_errors", "get_error"],
     "ParserError": ["desc", "node_name", "node_operator"],
-    "IBuilderConfig": ["clear_flag", "create_timing_cache", "set_timing_cache", "get_timing_cache"],
+    "IBuilderConfig": ["clear_flag", "set_flag", "create_timing_cache", "set_timing_cache", "get_timing_cache"],
     "ITimingCache": ["serialize"],
     "Runtime": ["deserialize_cuda_engine"],
     "ICudaEngine": [
@@ -36,7 +36,8 @@ NEEDED = {
         "create_execution_context", "device_memory_size_v2",
     ],
     "IExecutionContext": ["set_tensor_address", "set_device_memory", "execute_async_v3"],
-    "BuilderFlag": ["TF32"],
+    "BuilderFlag": ["TF32", "DISTRIBUTIVE_INDEPENDENCE"],
+    "NetworkDefinitionCreationFlag": ["STRONGLY_TYPED"],
     "TensorIOMode": ["INPUT", "OUTPUT"],
     "ExecutionContextAllocationStrategy": ["USER_MANAGED"],
     "DataType": ["FLOAT", "HALF", "BF16", "INT64", "INT32", "BOOL"],

@@ -86,7 +86,7 @@ def test_all_is_well(machine: Machine, tmp_path: Path) -> None:  # noqa: F811
         [at] = [i for i, line in enumerate(lines) if line.startswith(f"{name:<17}fp32 ")]
         assert " same " in lines[at]
         assert "follows" in lines[at]
-        assert "50.00 ms a step, 2,700 units an hour at 80 steps; " in lines[at + 1]
+        assert "50.00 ms a step, 3,600 units an hour at 60 steps; " in lines[at + 1]
         assert "% of roofline (" in lines[at + 1]
     assert "FAILED" not in text
 
@@ -179,7 +179,7 @@ def test_share_of_the_roofline() -> None:
     """1e12 operations in fp32 at 30.3e12 a second are 33 ms, a third of 99 ms."""
     row = Row("x", "fp32", {}, 0.099)
     text = speed_of(row, 4, Load(1e12, 1e6, 3), "NVIDIA L4")
-    assert text == "99.00 ms a step, 1,818 units an hour at 80 steps; 33 % of roofline (arithmetic, 33.00 ms)"
+    assert text == "99.00 ms a step, 2,424 units an hour at 60 steps; 33 % of roofline (arithmetic, 33.00 ms)"
     assert "peaks of NVIDIA T4 are not in" in speed_of(row, 4, Load(1e12, 1e6, 3), "NVIDIA T4")
 
 

@@ -40,12 +40,13 @@ FAULTS = {
     "flipped as if every graph were even": ("runner", "(self._latest + part) % 2", "self._latest"),
     "a graph of the other side": ("runner", "key = (count, self._latest)", "key = (count, 0)"),
     "a graph of another count": ("runner", "key = (count, self._latest)", "key = (0, self._latest)"),
-    "stale scratch in graphs": ("runner", "if self._graphs_of != self._scratch.generation:", "if False:"),
+    "stale scratch in graphs": ("runner", "if self._graphs_of != self.scratch.generation:", "if False:"),
     "stale scratch in contexts": (
         "engine",
         "if self._generation != self._scratch.generation:",
         "if self._generation < 0:",
     ),
+    "scratch moved while a graph is captured": ("runner", "            context.follow()\n", "            pass\n"),
     "scratch too small": ("engine", "scratch.reserve(int(self._engine.device_memory_size_v2))", "scratch.reserve(64)"),
     "unchecked CUDA status": ("device", "if int(status) != 0:\n            raise", "if False:\n            raise"),
     "unchecked enqueue": (
@@ -94,8 +95,8 @@ FAULTS = {
     "memory is leaked": ("runner", "self._stack.close()", "pass"),
     "graphs are leaked": (
         "runner",
-        "self._stream.synchronize()\n        self._drop_graphs()\n        self._stack",
-        "self._stream.synchronize()\n        self._stack",
+        "self._stream.synchronize()\n        self._drop_graphs()\n        self._steps",
+        "self._stream.synchronize()\n        self._steps",
     ),
     "a failed capture stops the run": (
         "graphs",
@@ -107,6 +108,12 @@ FAULTS = {
         "if int(status) != 0:\n        cuda.clear_error()\n",
         "if int(status) != 0:\n",
     ),
+    "a capture that a refusal has left open": (
+        "graphs",
+        "_, *begun = cuda.runtime.cudaStreamEndCapture(stream.handle)",
+        "begun = []",
+    ),
+    "what was captured before a refusal is leaked": ("graphs", "cuda.runtime.cudaGraphDestroy(begun[0])", "pass"),
     "captured while work is under way": ("graphs", "    stream.synchronize()\n    cuda.call(", "    cuda.call("),
     "a view of the other side": ("runner", "return dict(self._states[self._latest])", "return dict(self._states[0])"),
     "a view of the wrong type": ("buffers", '"typestr": self.dtype.str', '"typestr": "<f4"'),
