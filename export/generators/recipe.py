@@ -26,6 +26,7 @@ class TrainConfig:
         agreement: weight of the divergence between the encoder's classes of an image without a photograph (blended or
             climbing) and those that another network, the witness, sees in it. At .15 its gradient was ten times all
             others together, and nothing else was learned.
+        commonness: weight of the mean likeness of the images' details: nothing is to stand at one place in all of them.
         global_noise: standard deviation of the multiplicative noise on the global code.
         spatial_noise: standard deviation of the additive noise on the spatial code.
         spatial_drop: probability that an image's whole spatial code is dropped.
@@ -44,7 +45,8 @@ class TrainConfig:
     feature: float = 0.25
     consistency: float = 1.0
     adversarial: float = 0.15
-    agreement: float = 0.006
+    agreement: float = 0.012
+    commonness: float = 2.0
     adversarial_from: int = 150
     adversarial_ramp: int = 600
     global_noise: float = 0.15

@@ -16,8 +16,11 @@ from export.generators.encoder import Encoder, Features
 from export.priors.box import BoxPrior
 
 GLOBAL_DECAY, SPATIAL_DECAY, SPATIAL_BOUND = 0.99, 0.98, 2.5
-GLOBAL_PACE, SPATIAL_PACE, MAP_PACE = 0.5, 2.0, 0.5
-"""Of a code with both parts; a code per position, and components of the whole map. docs/throughput.md."""
+PACE_BY_PLACE, PACE_OF_MAP = (0.5, 2.0), (1.0, 2.0)
+"""Of the global and the spatial part, where a code has both: a code per position; components of the whole map.
+
+Measured: docs/throughput.md for the first; for the second docs/generators.md.
+"""
 MAP_BOUND = 2.0
 LEAST_STD = 1e-3
 
@@ -154,5 +157,5 @@ def code_pace(shape: GeneratorConfig) -> np.ndarray | None:
     """(code_dim,) what Adam's step along a component is multiplied by; None for a code of one part."""
     if not shape.global_dim or not shape.map_size:
         return None
-    pace = MAP_PACE if shape.map_dim else SPATIAL_PACE
-    return np.repeat(np.asarray([GLOBAL_PACE, pace], np.float32), [shape.global_dim, shape.map_size])
+    pace = PACE_OF_MAP if shape.map_dim else PACE_BY_PLACE
+    return np.repeat(np.asarray(pace, np.float32), [shape.global_dim, shape.map_size])

@@ -263,7 +263,13 @@ class Trainer:
             got, wanted = self._encode(again), target
         consistency = 1 - F.cosine_similarity(got.float(), wanted, dim=1).mean()
         adversarial = -torch.stack([scores.float().mean() for scores in self.judge(taps)]).mean()
-        losses = {"pixel": pixel, "feature": feature, "consistency": consistency, "adversarial": adversarial}
+        losses = {
+            "pixel": pixel,
+            "feature": feature,
+            "consistency": consistency,
+            "adversarial": adversarial,
+            "commonness": commonness(made.image),
+        }
         if self.witness is not None:
             assert again.units is not None
             seen = self.witness(made.image[keep:]).units
@@ -301,6 +307,20 @@ class Trainer:
         if self.climbers is not None and "climbers" in state:
             self.climbers.restore(state["climbers"])
         self.done = int(state["done"])
+
+
+def commonness(images: torch.Tensor) -> torch.Tensor:
+    """The mean cosine between the details of two images, (N, 3, S, S) -> (): about 0 of photographs.
+
+    Details are what differs from the mean over an eighth of the image around. A pattern that stands at one place in
+    every image makes them alike; no loss of single images sees that. Over pairs of different images:
+    ``(|sum_i h_i|^2 - N) / (N (N - 1))``, h of length 1.
+    """
+    side = images.shape[-1] // 8 // 2 * 2 + 1
+    around = F.avg_pool2d(images, side, stride=1, padding=side // 2, count_include_pad=False)
+    details = F.normalize((images - around).flatten(1), dim=1)
+    count = len(details)
+    return (details.sum(dim=0).square().sum() - count) / (count * (count - 1))
 
 
 def fitted_layout(

@@ -22,7 +22,7 @@ from export.generators.images import Sampler, Source, enlarged, load
 from export.generators.publish import publish
 from export.generators.recipe import TrainConfig
 from export.generators.run import published_weights
-from export.generators.train import Trainer, fitted_layout, seen_at
+from export.generators.train import Trainer, commonness, fitted_layout, seen_at
 from export.models import read_model
 from tests.export.pairs import Pair
 
@@ -176,6 +176,20 @@ def test_training_starts_from_a_published_generator(pair: Pair, images: Path, tm
     old, new = first.generator.state_dict(), second.average.state_dict()
     for name in taken:
         torch.testing.assert_close(new[name], old[name], rtol=1e-3, atol=1e-4)  # weights are stored as fp16
+
+
+def test_what_stands_at_one_place_in_every_image_is_told() -> None:
+    """Cosines between pairs, counted one by one; 0 for noise, whatever its colours; 1 for one image many times."""
+    torch.manual_seed(0)
+    noise = torch.rand(6, 3, 16, 16) + torch.rand(6, 3, 1, 1)
+    pattern = torch.rand(1, 3, 16, 16)
+    assert abs(float(commonness(noise))) < 0.02
+    assert 0.2 < float(commonness(noise + pattern)) < 0.8
+    assert float(commonness(pattern.expand(6, -1, -1, -1))) == pytest.approx(1, abs=1e-5)
+    around = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1, count_include_pad=False)
+    flat = torch.nn.functional.normalize((noise - around).flatten(1), dim=1)
+    pairs = [float(flat[i] @ flat[j]) for i in range(6) for j in range(6) if i != j]
+    assert float(commonness(noise)) == pytest.approx(float(np.mean(pairs)), abs=1e-5)
 
 
 def test_a_start_by_place_becomes_start_and_layout() -> None:
