@@ -158,6 +158,9 @@ class HybridGenerator(nn.Module):
     deviation; the rest is the whitened spatial map, ``(spatial_dim, grid, grid)`` flattened or ``map_dim`` components.
     """
 
+    basis: torch.Tensor
+    """Of components of the whole map, (map_dim, spatial_dim grid^2): the map that each stands for."""
+
     def __init__(self, config: GeneratorConfig) -> None:
         super().__init__()
         self.config = config
