@@ -28,22 +28,21 @@ def _padded(node: ir.Node, x: Tensor, kernel: list[int], fill: float) -> tuple[T
 def _conv(node: ir.Node, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     n = w.ndim - 2
     pads = attribute(node, "pads", [0] * (2 * n))
-    inside = attribute(node, "auto_pad", "NOTSET") == "NOTSET" and pads[:n] == pads[n:]
-    if inside:  # the convolution pads: no copy
-        pads = pads[:n]
+    if attribute(node, "auto_pad", "NOTSET") == "NOTSET" and pads[:n] == pads[n:]:
+        around = pads[:n]  # the convolution pads: no copy
     else:
         x, _ = _padded(node, x, list(w.shape[2:]), 0.0)
-        pads = [0] * n
+        around = [0] * n
     convolve = (F.conv1d, F.conv2d, F.conv3d)[n - 1]
     strides, dilations = attribute(node, "strides", [1] * n), attribute(node, "dilations", [1] * n)
     group = attribute(node, "group", 1)
     if group == x.shape[1] > 1 and max(strides) > 1 and torch.is_autocast_enabled(x.device.type):
         # in bf16 on a CPU the derivative of a strided depthwise convolution takes ten times as long as this
-        y = convolve(x, w, b, 1, pads, dilations, group)
+        y = convolve(x, w, b, 1, around, dilations, group)
         for axis, stride in enumerate(strides, start=2):
             y = y[(slice(None),) * axis + (slice(None, None, stride),)]
         return y
-    return convolve(x, w, b, strides, pads, dilations, group)
+    return convolve(x, w, b, strides, around, dilations, group)
 
 
 @operator("ConvTranspose")

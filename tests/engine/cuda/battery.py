@@ -12,7 +12,8 @@ from engine.cuda.buffers import Scratch, Stream
 from engine.cuda.device import Cuda
 from engine.cuda.engine import CudaEngine
 from export.errors import EngineError
-from tests.engine.cuda.fakes import Error, FakeCuda, FakeTensorRt
+from tests.engine.cuda.fake_cuda import Error, FakeCuda
+from tests.engine.cuda.fake_tensorrt import FakeTensorRt
 from tests.engine.graphs import Mlp
 from tests.engine.reference import NumpyRunner
 

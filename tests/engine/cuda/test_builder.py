@@ -23,7 +23,8 @@ from tests.conformance.test_batch_invariance import GRAPHS
 from tests.conformance.test_batch_invariance import TestBatchInvariance as BatchInvariance
 from tests.conformance.test_parity import TestParity as Parity
 from tests.conformance.test_runtime import TestRuntime as Conformance
-from tests.engine.cuda.fakes import FakeCuda, FakeTensorRt
+from tests.engine.cuda.fake_cuda import FakeCuda
+from tests.engine.cuda.fake_tensorrt import FakeTensorRt
 from tests.engine.graphs import Mlp
 
 GRAPH = Mlp.random(code_dim=8, num_units=2).graph(2)

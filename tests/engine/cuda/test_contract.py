@@ -17,7 +17,8 @@ import engine.cuda
 from engine.plans import architectures, build_plan
 from export.errors import EngineError
 from export.passes.precision import step_in
-from tests.engine.cuda.fakes import FakeConfig, FakeContext, FakeCuda, FakeEngine
+from tests.engine.cuda.fake_cuda import FakeCuda
+from tests.engine.cuda.fake_tensorrt import FakeConfig, FakeContext, FakeEngine
 from tests.engine.graphs import Mlp, conv_graph
 
 SOURCES = "".join(p.read_text(encoding="utf-8") for p in Path(engine.cuda.__path__[0]).glob("*.py"))
