@@ -11,8 +11,10 @@ from engine.slots import Job
 from export.prior import CodePrior
 
 
-def start_code(prior: CodePrior, layer: str, job: Job, scale: float) -> npt.NDArray[np.float32]:
-    """``mean + scale * std * n`` with n ~ N(0, 1), made plausible by the prior; (code_dim,) float32.
+def start_code(
+    prior: CodePrior, layer: str, job: Job, scale: float, centre: npt.NDArray[np.float32] | None = None
+) -> npt.NDArray[np.float32]:
+    """``centre + scale * std * n`` with n ~ N(0, 1), made plausible by the prior; (code_dim,) float32.
 
     It depends on no other job, on no order and on no batch, and is the same in every process.
 
@@ -20,10 +22,11 @@ def start_code(prior: CodePrior, layer: str, job: Job, scale: float) -> npt.NDAr
         prior: of the generator's code.
         layer: the layer as the user named it.
         job: unit and seed.
-        scale: 0 starts at the mean, 1 spreads starts as widely as encoded images.
+        scale: 0 starts at the centre, 1 spreads starts as widely as encoded images.
+        centre: (code_dim,); the prior's mean by default.
     """
     noise = standard_normal(f"{layer}\n{job.unit}\n{job.seed}", prior.code_dim)
-    code = prior.mean + np.float32(scale) * prior.std * noise
+    code = (prior.mean if centre is None else centre) + np.float32(scale) * prior.std * noise
     return prior.constrain(code)
 
 

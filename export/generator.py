@@ -19,7 +19,7 @@ from export.output_range import check_output
 from export.passes.batch import set_batch
 from export.passes.flat_code import flatten_code
 from export.passes.shapes import static_shape
-from export.prior import CodePrior, Vector, read_pace
+from export.prior import CodePrior, Matrix, Vector, read_candidates, read_pace
 
 FROM_TORCH = ("deepsim", "diffusers", "python")
 """Kinds of source that need PyTorch: modules of :mod:`export.generators.sources`."""
@@ -38,6 +38,7 @@ class Generator:
         prior: code statistics and what keeps a code plausible.
         image_px: side of its square image.
         pace: (code_dim,) what Adam's step along a component of the code is multiplied by, None for 1.
+        candidates: (K, code_dim) plausible codes that an ascent may start from, None where it brings none.
     """
 
     path: Path
@@ -46,6 +47,7 @@ class Generator:
     prior: CodePrior
     image_px: int
     pace: Vector | None = None
+    candidates: Matrix | None = None
 
     @property
     def code_dim(self) -> int:
@@ -107,7 +109,7 @@ def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
         parts = flatten_code(model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    prior, pace, codes_digest = _codes(path, parts, declared)
+    prior, pace, candidates, codes_digest = _codes(path, parts, declared)
     code, image = static_shape(model.graph.inputs[0]), static_shape(model.graph.outputs[0])
     if code != (1, prior.code_dim):
         raise ModelError(
@@ -119,7 +121,7 @@ def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
     if changed:
         digest = hashlib.sha256(f"{digest}{output.model_dump_json()}".encode()).hexdigest()
     card = card.model_copy(update={"output": output})
-    generator = Generator(path, f"{digest}-{codes_digest}", card, prior, image[2], pace)
+    generator = Generator(path, f"{digest}-{codes_digest}", card, prior, image[2], pace, candidates)
     if text is None or changed:  # nobody has looked yet whether what is said is true
         check_output(generator.model(2), prior, output, str(path))
     return generator
@@ -129,13 +131,16 @@ def _statistics(path: Path) -> Path:
     return path.with_suffix(".codes.npz")
 
 
-def _codes(path: Path, parts: tuple[int, ...], declared: Declared) -> tuple[CodePrior, Vector | None, str]:
-    """The prior, the pace, and a digest of where both came from."""
+def _codes(
+    path: Path, parts: tuple[int, ...], declared: Declared
+) -> tuple[CodePrior, Vector | None, Matrix | None, str]:
+    """The prior, the pace, the candidates, and a digest of where they came from."""
     statistics = _statistics(path)
     if declared.prior is None:
         try:
             prior = CodePrior.load(statistics)
-            return prior, read_pace(statistics, prior.code_dim), digest_of(statistics)
+            pace, candidates = read_pace(statistics, prior.code_dim), read_candidates(statistics, prior)
+            return prior, pace, candidates, digest_of(statistics)
         except InputError as error:
             if statistics.exists():
                 raise
@@ -147,9 +152,11 @@ def _codes(path: Path, parts: tuple[int, ...], declared: Declared) -> tuple[Code
         )
     prior = make_prior(declared.prior, parts, known, declared.folder)
     pace = None if known is None else read_pace(statistics, prior.code_dim)
-    if pace is None:
-        return prior, None, prior.digest()
-    return prior, pace, hashlib.sha256(prior.digest().encode() + pace.astype("<f4").tobytes()).hexdigest()
+    candidates = None if known is None else read_candidates(statistics, prior)
+    more = [array.astype("<f4").tobytes() for array in (pace, candidates) if array is not None]
+    if not more:
+        return prior, None, None, prior.digest()
+    return prior, pace, candidates, hashlib.sha256(b"".join([prior.digest().encode(), *more])).hexdigest()
 
 
 def resolve_generator(

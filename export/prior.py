@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from export.declared_prior import Options
 
 Vector = npt.NDArray[np.float32]
+Matrix = npt.NDArray[np.float32]
 NEVER_INFINITE = ("mean", "std", "decay", "radius")
 
 
@@ -114,9 +115,12 @@ class CodePrior(ABC):
             sha.update(str(array).encode() if array.dtype.kind == "U" else array.astype("<f4").tobytes())
         return sha.hexdigest()
 
-    def save(self, path: Path, pace: Vector | None = None) -> None:
-        """Write ``NAME.codes.npz``, with a generator's pace when it has one; see :func:`read_pace`."""
-        np.savez(path, **(self.arrays() if pace is None else self.arrays() | {"pace": pace}))
+    def save(self, path: Path, pace: Vector | None = None, candidates: Matrix | None = None) -> None:
+        """Write ``NAME.codes.npz``, with a generator's pace and candidates where it has them; see :func:`read_pace` and
+        :func:`read_candidates`."""
+        more: dict[str, Any] = {} if pace is None else {"pace": pace}
+        more |= {} if candidates is None else {"candidates": candidates.astype(np.float16)}
+        np.savez(path, **self.arrays(), **more)
 
     @staticmethod
     def load(path: Path) -> CodePrior:
@@ -170,6 +174,21 @@ def read_pace(path: Path, code_dim: int) -> Vector | None:
     if pace is not None and (pace.shape != (code_dim,) or not (np.isfinite(pace) & (pace > 0)).all()):
         raise InputError(f"{path}: pace must hold {code_dim} positive numbers, one per component of the code")
     return pace
+
+
+def read_candidates(path: Path, prior: CodePrior) -> Matrix | None:
+    """Codes to start from, made plausible: ``candidates`` of a ``NAME.codes.npz``, (K, code_dim), if it has them.
+
+    Raises:
+        InputError: of another length, or not finite.
+    """
+    with np.load(path, allow_pickle=False) as file:
+        codes = np.asarray(file["candidates"], np.float32) if "candidates" in file.files else None
+    if codes is None:
+        return None
+    if codes.ndim != 2 or codes.shape[1] != prior.code_dim or not len(codes) or not np.isfinite(codes).all():
+        raise InputError(f"{path}: candidates must be rows of {prior.code_dim} finite numbers, but are {codes.shape}")
+    return prior.constrain(codes)
 
 
 def filled(prior: CodePrior, decay: float) -> Vector:

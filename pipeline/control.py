@@ -180,9 +180,13 @@ def _climb(
         if starts is not None:
             return starts[job.seed]
         units = control.mixtures[job.unit].weights
+        chosen = engines.candidates.start(objective, Job(0 if control.same_start else job.unit, job.seed))
+        if chosen is not None:
+            return chosen
         unit = units[0][0] if len(units) == 1 and not control.same_start else 0
         return start_code(prior, control.layer, Job(unit, job.seed), scale)
 
+    objective = extended.layer(OBJECTIVE)
     with Engines(workspace) as engines:
         results = run_jobs(
             engines.runner(OBJECTIVE, pre_activation=False),
@@ -224,11 +228,17 @@ def _starts(control: Control, network: Network, folder: Path) -> dict[int, Float
     alike = likeness(side, picture, network, folder / "likeness.onnx")
     workspace = _open(alike, control, folder, control.seeds, INVERSION_STEPS, {"lr": 0.3})
     prior, scale = workspace.generator.prior, workspace.config.ascent.start_scale
+    objective = alike.layer(OBJECTIVE)
+
+    def start(job: Job) -> Floats:
+        chosen = engines.candidates.start(objective, job)
+        return start_code(prior, control.layer, job, scale) if chosen is None else chosen
+
     with Engines(workspace) as engines:
         results = run_jobs(
             engines.runner(OBJECTIVE, pre_activation=False),
             [Job(0, seed) for seed in range(control.seeds)],
-            lambda job: start_code(prior, control.layer, job, scale),
+            start,
             workspace.stop_rule,
             workspace.config.run.poll_every,
         )

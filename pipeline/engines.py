@@ -13,6 +13,7 @@ from engine.protocol import Runner
 from engine.runtimes import builders
 from export.errors import EngineError
 from export.manifest import StepGraph
+from pipeline.candidates import Candidates
 from pipeline.facts import read_facts, write_facts
 from pipeline.tuning import cache_file, compiled, fitting_lanes, identity, tuned_engine
 from pipeline.warm import Codes, read_codes
@@ -34,13 +35,18 @@ NUM_PROBED = 32
 
 
 class Engines:
-    """The engines of one layer at a time; asking for another layer releases them. Use as a context manager."""
+    """The engines of one layer at a time; asking for another layer releases them. Use as a context manager.
+
+    Attributes:
+        candidates: where jobs start that have no code of an earlier network.
+    """
 
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._layer = ""
         self._runners: dict[bool, Runner] = {}
         self._codes: tuple[str | None, Codes] | None = None
+        self.candidates = Candidates(workspace)
 
     def __enter__(self) -> Engines:
         return self

@@ -14,7 +14,9 @@ Array = npt.NDArray[np.generic]
 
 
 class Forward:
-    """A loaded forward graph of :func:`export.forward.compile_forward`; pads to its fixed batch by itself."""
+    """A loaded graph whose inputs and outputs have a row per picture or code, as those of
+    :func:`export.forward.compile_forward` and :func:`export.step.compile_decode`; pads to its fixed batch by itself.
+    """
 
     def __init__(self, model: bytes, threads: int = 0) -> None:
         """Raises EngineError if the runtime refuses the graph."""
@@ -22,11 +24,11 @@ class Forward:
         self._inputs = {name: np.zeros(spec.shape, _dtype(spec.dtype)) for name, spec in loaded.inputs.items()}
         self._outputs = {name: np.zeros(spec.shape, _dtype(spec.dtype)) for name, spec in loaded.outputs.items()}
         self._run = loaded.bind(self._inputs, self._outputs)
-        self.batch = len(self._inputs["image"])
+        self.batch = len(next(iter(self._inputs.values())))
 
     def __call__(self, **inputs: Array) -> dict[str, Array]:
         """Run any number of rows; returns copies, one row per row of the inputs."""
-        count = len(inputs["image"])
+        count = len(next(iter(inputs.values())))
         found = {name: np.empty((count, *array.shape[1:]), array.dtype) for name, array in self._outputs.items()}
         for start in range(0, count, self.batch):
             size = min(self.batch, count - start)

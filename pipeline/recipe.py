@@ -11,6 +11,8 @@ from export.manifest import GRAPH_REVISION
 from export.prior import CodePrior
 
 KEY_LENGTH = 20
+LATER = ("candidates", "start", "film")
+"""Fields that the first recipes had not."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Recipe:
         stop: when a job ends.
         poll_every: steps between looks at the slots.
         start_scale: spread of the start codes.
+        candidates: codes that are tried as starts, see :mod:`pipeline.candidates`; None where jobs start at the mean.
         start: digest of the codes of an earlier network that the jobs start from, see :mod:`pipeline.warm`; None where
             they start from drawn codes.
         runtime: its name.
@@ -57,14 +60,15 @@ class Recipe:
     precision: str
     batch: int
     seed: int
+    candidates: int | None = None
     start: str | None = None
     film: dict[str, Any] | None = None
     graph_revision: int = GRAPH_REVISION
 
     def to_dict(self) -> dict[str, Any]:
-        """Its fields; no start and no film are left out, so that keys are those of before there were any."""
+        """Its fields; those of LATER that are None are left out, so that keys are those of before there were any."""
         fields = asdict(self)
-        return {name: value for name, value in fields.items() if value is not None or name not in ("start", "film")}
+        return {name: value for name, value in fields.items() if value is not None or name not in LATER}
 
     def to_json(self) -> str:
         """Canonical: sorted keys, no spaces, ASCII."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, replace
 from functools import partial
@@ -92,15 +92,19 @@ def run_units(
         jobs: each at most once.
         engines: of the workspace.
         on_record: called once per job, in the order in which they end.
-        codes: start codes by unit; units without one, and those that are dead there, start from a drawn code.
+        codes: start codes by unit; units without one start from a candidate, and those that are dead there, or have
+            none, from a drawn code.
         frame_steps: see :func:`engine.loop.run_jobs`.
     """
-    known = codes or {}
+    known, chosen = codes or {}, {}
+    for job in jobs:
+        code = known[job.unit] if job.unit in known else engines.candidates.start(layer, job)
+        if code is not None:
+            chosen[job] = code
     runner = engines.runner(layer.name, pre_activation=False)
-    warm = [job for job in jobs if job.unit in known]
     run = partial(_run, workspace, on_record=on_record, frame_steps=frame_steps)
-    cold = set(run(runner, warm, codes=known, keep_dead=False)) if warm else set()
-    left = [job for job in jobs if job.unit not in known or job in cold]
+    cold = set(run(runner, list(chosen), codes=chosen, keep_dead=False)) if chosen else set()
+    left = [job for job in jobs if job not in chosen or job in cold]
     if layer.pre_activation is None:
         run(runner, left, codes={}, keep_dead=True)
         return
@@ -158,7 +162,7 @@ def _run(
     runner: Runner,
     jobs: Sequence[Job],
     on_record: OnRecord,
-    codes: Codes,
+    codes: Mapping[Job, npt.NDArray[np.float32]],
     *,
     keep_dead: bool,
     frame_steps: tuple[int, ...],
@@ -177,7 +181,7 @@ def _run(
     run_jobs(
         runner,
         jobs,
-        lambda job: codes[job.unit] if job.unit in codes else start_code(prior, layer, job, scale),
+        lambda job: codes[job] if job in codes else start_code(prior, layer, job, scale),
         workspace.stop_rule,
         workspace.config.run.poll_every,
         take,

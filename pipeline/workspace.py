@@ -82,6 +82,14 @@ class Workspace:
         return {}
 
     @property
+    def num_candidates(self) -> int:
+        """Codes that are tried as starts: as many as were asked for, or as the generator brings."""
+        asked, brought = self.config.start.candidates, self.generator.candidates
+        if brought is None:
+            return asked or 0
+        return len(brought) if asked is None else min(asked, len(brought))
+
+    @property
     def ascent(self) -> Ascent:
         section = self.config.ascent
         return Ascent(
@@ -126,6 +134,7 @@ class Workspace:
             stop=asdict(self.stop_rule),
             poll_every=run.poll_every,
             start_scale=self.config.ascent.start_scale,
+            candidates=self.num_candidates or None,
             runtime=self.builder.name,
             runtime_version=self.runtime_version,
             precision=run.precision,

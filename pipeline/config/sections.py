@@ -200,9 +200,17 @@ class StoreSection(_Section):
 
 
 class StartSection(_Section):
-    """Where jobs start: ``from_last``: when the network alone has changed, from the codes published last."""
+    """Where jobs start.
+
+    Attributes:
+        from_last: when the network alone has changed, from the codes published last.
+        candidates: else from that one of so many codes which activates the unit most, see :mod:`pipeline.candidates`;
+            0 starts at the prior's mean. By default those that the generator brings; where it brings none, so many are
+            drawn from its prior.
+    """
 
     from_last: bool = True
+    candidates: int | None = Field(default=None, ge=0, le=65536)
 
 
 class PublishSection(_Section):

@@ -20,6 +20,7 @@ from engine.start import start_code
 from export.errors import EngineError
 from export.manifest import StepGraph
 from export.step import compile_step
+from pipeline.candidates import Candidates
 from pipeline.records import Record
 from pipeline.site.panels import Finding, Table
 from pipeline.studies.base import statistics
@@ -163,10 +164,17 @@ def _ascents(context: Context, layer: LayerResults, runner: Runner, units: Seque
     """Whole ascents from the atlas's start codes of seed 0."""
     workspace = context.workspace
     prior, scale = workspace.generator.prior, workspace.config.ascent.start_scale
+    info = workspace.network.layer(layer.name)
+    candidates = Candidates(workspace)
+
+    def start(job: Job) -> npt.NDArray[np.float32]:
+        code = candidates.start(info, job)
+        return start_code(prior, layer.name, job, scale) if code is None else code
+
     return run_jobs(
         runner,
         [Job(unit, 0) for unit in units],
-        lambda job: start_code(prior, layer.name, job, scale),
+        start,
         workspace.stop_rule,
         workspace.config.run.poll_every,
     )

@@ -45,6 +45,32 @@ def test_a_pace_is_read_and_is_part_of_the_digest(pair: Pair, tmp_path: Path) ->
             load_generator(path)
 
 
+def test_candidates_are_read_and_are_part_of_the_digest(pair: Pair, tmp_path: Path) -> None:
+    path, codes = copied(pair, tmp_path), np.random.default_rng(0).normal(size=(5, SHAPE.code_dim)).astype(np.float32)
+    assert load_generator(path).candidates is None
+    digests = set()
+    for brought in (None, codes, codes[:4]):
+        prior(SHAPE.code_dim, bound=1.0).save(tmp_path / "gen.codes.npz", candidates=brought)
+        for generator in (
+            load_generator(path),
+            load_generator(path, Declared({"kind": "box", "low": -0.5, "high": 9})),
+        ):
+            digests.add(generator.digest)
+            if brought is None:
+                assert generator.candidates is None
+                continue
+            assert generator.candidates is not None
+            low = generator.prior.low  # type: ignore[attr-defined]
+            wanted = generator.prior.constrain(brought)
+            np.testing.assert_allclose(generator.candidates, wanted, atol=2e-3)  # kept as fp16, made plausible
+            assert (generator.candidates >= low).all()
+    assert len(digests) == 6
+    for wrong in (np.ones((3, 4)), np.ones(SHAPE.code_dim), np.full((2, SHAPE.code_dim), np.nan)):
+        prior(SHAPE.code_dim).save(tmp_path / "gen.codes.npz", candidates=wrong)
+        with pytest.raises(InputError, match=f"candidates must be rows of {SHAPE.code_dim} finite numbers"):
+            load_generator(path)
+
+
 def test_statistics_of_another_length(pair: Pair, tmp_path: Path) -> None:
     path = copied(pair, tmp_path)
     prior(5).save(tmp_path / "gen.codes.npz")

@@ -29,6 +29,7 @@ CHANGES: dict[str, object] = {
     "runtime_version": "1.2.4",
     "precision": "bf16",
     "batch": 5,
+    "candidates": 7,
     "start": "d" * 20,
     "film": {"steps": [0, 5], "px": 64},
     "seed": 1,
