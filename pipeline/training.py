@@ -24,6 +24,7 @@ def train(
     precision: str,
     climbed: int | None,
     witness: str | None,
+    witness_taps: str | None,
     **options: Any,
 ) -> Path:
     """See :func:`export.generators.run.train_generator`.
@@ -36,7 +37,6 @@ def train(
         from export.generators.run import TrainOptions, train_generator
     except ImportError as error:
         raise InputError(f"training needs PyTorch ({error}); run: pip install 'neuron-atlas[cpu,export]'") from error
-    names = tuple(name.strip() for name in (taps or "").split(",") if name.strip())
     config = TrainConfig(
         steps=steps,
         batch=batch,
@@ -47,5 +47,18 @@ def train(
         precision=precision,  # type: ignore[arg-type]
     )
     seen_by = network_of(witness, None) if witness else None
-    asked = TrainOptions(source=encoder, taps=names, image_px=resolution, config=config, witness=seen_by, **options)
+    asked = TrainOptions(
+        source=encoder,
+        taps=names_in(taps),
+        image_px=resolution,
+        config=config,
+        witness=seen_by,
+        witness_taps=names_in(witness_taps),
+        **options,
+    )
     return train_generator(asked, network_of(encoder, weights), say)
+
+
+def names_in(text: str | None) -> tuple[str, ...]:
+    """Names separated by commas."""
+    return tuple(name.strip() for name in (text or "").split(",") if name.strip())

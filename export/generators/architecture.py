@@ -207,21 +207,33 @@ class HybridGenerator(nn.Module):
 
 
 class FeatureDiscriminator(nn.Module):
-    """Spectrally normalised heads on frozen encoder features: one patch score map per tapped stage."""
+    """Spectrally normalised heads on frozen features: one map of scores per tapped stage, 4x4 or smaller.
 
-    def __init__(self, channels: list[int], width: int = 64) -> None:
+    A head halves its map until few positions are left, so that it sees how the parts of an image stand to each other: a
+    patchwork of plausible textures passes heads that only look at 3x3 positions.
+
+    Args:
+        shapes: (C, H, W) of every tapped stage.
+        width: channels of a head.
+    """
+
+    FINEST, COARSEST = 32, 4
+
+    def __init__(self, shapes: list[tuple[int, int, int]], width: int = 64) -> None:
         super().__init__()
+        self.heads = nn.ModuleList(self._head(c, min(h, w), width) for c, h, w in shapes)
+
+    @classmethod
+    def _head(cls, channels: int, side: int, width: int) -> nn.Sequential:
         norm = nn.utils.parametrizations.spectral_norm
-        self.heads = nn.ModuleList(
-            nn.Sequential(
-                norm(nn.Conv2d(c, width, 1)),
-                nn.LeakyReLU(0.2),
-                norm(nn.Conv2d(width, width, 3, stride=2 if i < 2 else 1, padding=1)),
-                nn.LeakyReLU(0.2),
-                norm(nn.Conv2d(width, 1, 1)),
-            )
-            for i, c in enumerate(channels)
-        )
+        patch = 2 if side > cls.FINEST else 1
+        layers: list[nn.Module] = [norm(nn.Conv2d(channels, width, patch, stride=patch)), nn.LeakyReLU(0.2)]
+        side //= patch
+        while side > cls.COARSEST:
+            layers += [norm(nn.Conv2d(width, width, 3, stride=2, padding=1)), nn.LeakyReLU(0.2)]
+            side = (side + 1) // 2
+        layers += [norm(nn.Conv2d(width, width, 3, padding=1)), nn.LeakyReLU(0.2), norm(nn.Conv2d(width, 1, 1))]
+        return nn.Sequential(*layers)
 
     def forward(self, features: list[torch.Tensor]) -> list[torch.Tensor]:
         return [head(f) for head, f in zip(self.heads, features, strict=True)]

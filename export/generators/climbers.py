@@ -16,6 +16,7 @@ from export.priors.box import BoxPrior
 from export.update import Ascent
 
 START_SCALE = 0.1
+NUM_LIKELY = 5
 ASCENT = Ascent(kind="adam", steps=30, lr=0.6)
 """Half the steps of an atlas's ascent, each nearly twice as long."""
 
@@ -45,17 +46,36 @@ class Climbers:
         self.unit = torch.arange(size, device=device) % num_units
         self.age = torch.arange(size, device=device) % ASCENT.steps  # so that all ages are there at any time
 
-    def take(self, step: int, count: int, rng: torch.Generator) -> torch.Tensor:
-        """Rows of the pool whose turn it is, (count,) int64; those that are at their end start anew."""
+    def take(
+        self, step: int, count: int, rng: torch.Generator, codes: torch.Tensor, units: torch.Tensor
+    ) -> torch.Tensor:
+        """Rows of the pool whose turn it is; those that are at their end start anew, at codes of photographs.
+
+        An atlas starts a unit at the candidate that activates it most; so each starts at a photograph's code and climbs
+        one of the units that this photograph activates most.
+
+        Args:
+            step: of the training.
+            count: how many rows.
+            rng: chooses.
+            codes: (n, code_dim) of photographs.
+            units: (n, num_units) what they activate.
+
+        Returns:
+            (count,) int64.
+        """
         rows = ((torch.arange(count) + step * count) % self._size).to(self.age)
-        units = torch.randint(self._num_units, (count,), generator=rng).to(self.unit)
+        which = torch.randint(len(codes), (count,), generator=rng).to(rows)
+        place = torch.randint(min(NUM_LIKELY, self._num_units), (count,), generator=rng).to(rows)
         noise = torch.randn(count, self.code.shape[1], generator=rng).to(self.code)
+        likely = units[which].float().topk(min(NUM_LIKELY, self._num_units), dim=1).indices
         over = self.age[rows] >= ASCENT.steps
         ended = rows[over]
-        start = self._mean + START_SCALE * self._std * noise[over]
+        start = codes[which[over]] + START_SCALE * self._std * noise[over]
         self.code[ended] = torch.clamp(start, self._low, self._high)
         self.moment1[ended], self.moment2[ended] = 0.0, 0.0
-        self.unit[ended], self.age[ended] = units[over], 0
+        self.unit[ended] = likely.gather(1, place[:, None])[:, 0][over]
+        self.age[ended] = 0
         return rows
 
     def advance(self, rows: torch.Tensor, gradient: torch.Tensor) -> None:

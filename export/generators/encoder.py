@@ -133,6 +133,12 @@ class Features:
     spatial: torch.Tensor | None
     units: torch.Tensor | None = None
 
+    def joined(self, other: Features) -> Features:
+        """The rows of both."""
+        taps = [torch.cat(pair) for pair in zip(self.taps, other.taps, strict=True)]
+        rest = ((getattr(self, name), getattr(other, name)) for name in ("pooled", "spatial", "units"))
+        return Features(taps, *(None if x is None else torch.cat([x, y]) for x, y in rest))
+
 
 class Encoder:
     """Images (N, 3, S, S) in [0, 1] -> :class:`Features`; resized to the network's input and prepared as its card says.

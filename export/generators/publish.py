@@ -26,6 +26,9 @@ from export.output_range import check_output
 from export.passes.half import store_as_half
 from export.sources.torch_export import to_onnx
 
+OF_THE_GENERATOR = ("basis", "candidates")
+"""Statistics that encoding an image does not need."""
+
 HALF_PARITY = 1e-2
 """Largest difference that storing the weights as fp16 may make, in units of white - black."""
 
@@ -71,9 +74,10 @@ def publish(
     model.metadata_props[CARD_KEY] = json.dumps(card)
     part = out.with_suffix(".part")
     ir.save(model, part)
-    prior.save(out.with_suffix(".codes.npz"), code_pace(shape))
+    starts = None if statistics.candidates is None else statistics.candidates.cpu().numpy()
+    prior.save(out.with_suffix(".codes.npz"), code_pace(shape), starts)
     arrays: dict[str, Any] = {
-        k: v.numpy() for k, v in vars(statistics).items() if isinstance(v, torch.Tensor) and k != "basis"
+        k: v.numpy() for k, v in vars(statistics).items() if isinstance(v, torch.Tensor) and k not in OF_THE_GENERATOR
     }
     np.savez(out.with_suffix(".encoder.npz"), **arrays)
     part.replace(out)

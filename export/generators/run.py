@@ -21,6 +21,7 @@ from export.generators.encoder import Encoder, EncoderLayers, choose_layers, uni
 from export.generators.images import Sampler, Source
 from export.generators.publish import publish, read_checkpoint
 from export.generators.recipe import TrainConfig
+from export.generators.statistics import CodeStatistics
 from export.generators.train import STATISTICS_FROM, Trainer, check_same
 from export.interrupts import held, pressed
 from export.models import read_model
@@ -53,6 +54,7 @@ class TrainOptions:
         trained_on: what the images were and on what terms.
         title: of the card.
         witness: a network with the encoder's classes that must see in climbed images what the encoder sees.
+        witness_taps: its feature maps that the discriminator sees as well; none unless named.
     """
 
     source: str
@@ -74,6 +76,7 @@ class TrainOptions:
     trained_on: str | None = None
     title: str | None = None
     witness: Network | None = None
+    witness_taps: tuple[str, ...] = ()
 
 
 def train_generator(options: TrainOptions, network: Network, say: Callable[[str], None]) -> Path:
@@ -127,9 +130,10 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
                 log.write(json.dumps(entry) + "\n")
             say(progress_line(record, steps, pace))
             samples(trainer, shown).save(out / "samples" / f"{trainer.done:06d}.png")
-            part = checkpoint.with_suffix(".part")
-            torch.save(trainer.state(), part)
-            part.replace(checkpoint)
+            save(trainer, checkpoint)
+    if trainer.statistics.candidates is None:
+        trainer.measure_candidates()
+        save(trainer, checkpoint)
     made = out / "generator.onnx"
     card = publish(
         checkpoint, made, options.trained_on or said_of(options.images), title=options.title, network=network
@@ -137,6 +141,13 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
     say(f"{card['title']}: {card['parameters'] / 1e6:.1f} M parameters, {made.stat().st_size / 1e6:.1f} MB")
     say("the exported graph agrees with the trained module")
     return made
+
+
+def save(trainer: Trainer, checkpoint: Path) -> None:
+    """Replace the checkpoint, at once."""
+    part = checkpoint.with_suffix(".part")
+    torch.save(trainer.state(), part)
+    part.replace(checkpoint)
 
 
 def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, GeneratorConfig]:
@@ -150,6 +161,10 @@ def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, Gene
         raise InputError(f"a batch of {config.batch} cannot hold {config.mixed} blended images; give a larger --batch")
     if config.climbed > config.batch:
         raise InputError(f"{config.climbed} climbing rows are more than the {config.batch} images of a --batch")
+    if options.map_dim and options.code == "global":
+        raise InputError(
+            "--map-dim is of a spatial code, and a global code has none; use --code hybrid, or leave it out"
+        )
     if options.device != "cpu" and not torch.cuda.is_available():
         raise InputError(f"PyTorch finds no device {options.device!r} here; use --device cpu")
     torch.backends.cudnn.deterministic, torch.backends.cudnn.benchmark = True, False
@@ -164,12 +179,16 @@ def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, Gene
     shape = shape_for(options, network, layers)
     options.out.mkdir(parents=True, exist_ok=True)
     checkpoint = options.out / "checkpoint.pt"
-    if checkpoint.exists():  # before minutes are spent on statistics
-        check_same(read_checkpoint(checkpoint), shape, layers)
+    statistics = None
+    if checkpoint.exists():  # before a minute is spent on them
+        state = read_checkpoint(checkpoint)
+        check_same(state, shape, layers)
+        statistics = CodeStatistics(**state["statistics"])
     sources = [parse_source(text, options.image_px) for text in options.images]
     sampler = Sampler(sources, options.out / "cache", options.image_px, config.seed)
     encoder = Encoder(network, layers, options.device)
-    return Trainer(config, shape, sampler, encoder, options.device, witness_of(options, encoder)), shape
+    witness = witness_of(options, encoder)
+    return Trainer(config, shape, sampler, encoder, options.device, witness, statistics), shape
 
 
 def witness_of(options: TrainOptions, encoder: Encoder) -> Encoder | None:
@@ -180,13 +199,21 @@ def witness_of(options: TrainOptions, encoder: Encoder) -> Encoder | None:
     """
     if options.witness is None:
         return None
+    if not options.config.mixed and not options.config.climbed:
+        raise InputError(
+            f"the witness has nothing to look at: a batch of {options.config.batch} holds no blended images and "
+            "nothing climbs; give a --batch of 4 or more, or --climbed"
+        )
     asked, own = encoder.layers.unit_layer, unit_layer_of(options.witness)
     if asked is None or own is None:
         raise InputError("a witness compares classes; encoder and witness must both end in a vector of them")
     many, few = encoder.network.layer(asked).num_units, options.witness.layer(own).num_units
     if many != few:
         raise InputError(f"the witness has {few} classes and the encoder {many}; it must know the same ones")
-    return Encoder(options.witness, EncoderLayers("witness", None, None, (), own), options.device)
+    for tap in options.witness_taps:
+        if len(options.witness.layer(tap).shape) != 3:
+            raise InputError(f"layer {tap} of the witness is a vector, not a map; --witness-taps are maps")
+    return Encoder(options.witness, EncoderLayers("witness", None, None, options.witness_taps, own), options.device)
 
 
 def shape_for(options: TrainOptions, network: Network, layers: EncoderLayers) -> GeneratorConfig:

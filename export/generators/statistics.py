@@ -38,6 +38,7 @@ class CodeStatistics:
         basis: (S, spatial_dim grid^2) of components of the whole map: the map, whitened per position, that each of
             them stands for.
         rectified: no pooled feature was ever negative.
+        candidates: (K, code_dim) codes that an ascent may start from; measured at the end of a training.
     """
 
     global_std: torch.Tensor | None
@@ -46,6 +47,7 @@ class CodeStatistics:
     whitening: torch.Tensor | None
     rectified: bool = True
     basis: torch.Tensor | None = None
+    candidates: torch.Tensor | None = None
 
     def encode(self, features: Features, grid: int) -> torch.Tensor:
         """Features -> code (N, G + S * grid * grid)."""

@@ -14,6 +14,7 @@ import torch
 from torch.nn import functional as F
 
 from export.errors import InputError, ModelError
+from export.generators import candidates
 from export.generators.architecture import FeatureDiscriminator, GeneratorConfig, HybridGenerator
 from export.generators.climbers import Climbers
 from export.generators.encoder import LITE0, Encoder, EncoderLayers, Features
@@ -21,11 +22,12 @@ from export.generators.images import Sampler
 from export.generators.recipe import TrainConfig
 from export.generators.statistics import CodeStatistics, code_pace, code_prior, measure_statistics
 
-STATISTICS_BATCHES = 80
+STATISTICS_BATCHES, SCALES_BATCHES = 80, 8
 POOL = 8
 """Climbing codes for each that takes a step."""
 STATISTICS_FROM = 10**9
 """Number of the first batch that statistics are measured on; no training reaches it."""
+CANDIDATES_FROM = 2 * STATISTICS_FROM
 
 
 RAMPED = frozenset({"adversarial", "agreement"})
@@ -41,13 +43,7 @@ class Decoded:
 
     def joined(self, other: Decoded) -> Decoded:
         """The rows of both."""
-        a, b = self.features, other.features
-        taps = [torch.cat(pair) for pair in zip(a.taps, b.taps, strict=True)]
-        rest = ((getattr(a, name), getattr(b, name)) for name in ("pooled", "spatial", "units"))
-        return Decoded(
-            torch.cat([self.image, other.image]),
-            Features(taps, *(None if x is None else torch.cat([x, y]) for x, y in rest)),
-        )
+        return Decoded(torch.cat([self.image, other.image]), self.features.joined(other.features))
 
 
 class Trainer:
@@ -59,7 +55,8 @@ class Trainer:
         sampler: gives the images.
         encoder: what is inverted.
         device: where it all runs.
-        witness: another network with the encoder's classes, for the agreement loss.
+        witness: another network with the encoder's classes, for the agreement loss; its taps are for the discriminator.
+        statistics: of the codes, where they were measured before.
     """
 
     def __init__(
@@ -70,19 +67,23 @@ class Trainer:
         encoder: Encoder,
         device: torch.device | str = "cpu",
         witness: Encoder | None = None,
+        statistics: CodeStatistics | None = None,
     ) -> None:
         torch.manual_seed(config.seed)
         self.witness = witness
         self.config, self.shape, self.sampler, self.encoder, self.device = config, shape, sampler, encoder, device
-        batches = [self._images(STATISTICS_FROM + i)[0] for i in range(STATISTICS_BATCHES)]
-        self.statistics = measure_statistics(encoder, batches, shape)
-        self.scales = self._tap_scales(batches[:8])
+        of_scales = min(SCALES_BATCHES, STATISTICS_BATCHES)
+        count = of_scales if statistics else STATISTICS_BATCHES
+        batches = [self._images(STATISTICS_FROM + i)[0] for i in range(count)]
+        self.statistics = statistics.to(device) if statistics else measure_statistics(encoder, batches, shape)
+        self.scales = self._tap_scales(encoder, batches[:of_scales])
+        self.witness_scales = self._tap_scales(witness, batches[:of_scales]) if witness else []
         self.generator = self._placed(HybridGenerator(shape))
         if self.statistics.basis is not None:
             self.generator.basis.copy_(self.statistics.basis)
         self.average = self._placed(HybridGenerator(shape)).requires_grad_(False)
         self.average.load_state_dict(self.generator.state_dict())
-        self.judge = self._placed(FeatureDiscriminator([len(s) for s in self.scales]))
+        self.judge = self._placed(FeatureDiscriminator(self._judged_shapes()))
         self.opt_g = torch.optim.Adam(self.generator.parameters(), lr=config.lr, betas=(0.5, 0.99))
         self.opt_d = torch.optim.Adam(self.judge.parameters(), lr=config.lr, betas=(0.5, 0.99))
         self.climbers = self._new_climbers()
@@ -125,15 +126,33 @@ class Trainer:
         return taken
 
     @torch.no_grad()
-    def _tap_scales(self, batches: list[torch.Tensor]) -> list[torch.Tensor]:
+    def measure_candidates(self) -> None:
+        """Encode images, and keep centres of their codes in the statistics."""
+        codes, batch = [], self.config.batch
+        for i in range(math.ceil(candidates.NUM_IMAGES / batch)):
+            with self._autocast():
+                codes.append(self._encode(self.encoder(self._images(CANDIDATES_FROM + i)[0])))
+        self.statistics.candidates = candidates.code_candidates(
+            torch.cat(codes), self.shape.global_dim, self.config.seed
+        )
+
+    @torch.no_grad()
+    def _tap_scales(self, network: Encoder, batches: list[torch.Tensor]) -> list[torch.Tensor]:
+        """(C,) root mean square of every tap's channels."""
         sums: list[torch.Tensor] = []
         for images in batches:
-            squares = [t.square().mean(dim=(0, 2, 3)) for t in self.encoder(images).taps]
+            squares = [t.square().mean(dim=(0, 2, 3)) for t in network(images).taps]
             sums = [a + b for a, b in zip(sums, squares, strict=True)] if sums else squares
         return [(s / len(batches)).sqrt().clamp_min(1e-2) for s in sums]
 
-    def _normalised(self, taps: list[torch.Tensor]) -> list[torch.Tensor]:
-        return [t.float() / s[:, None, None] for t, s in zip(taps, self.scales, strict=True)]
+    def _judged_shapes(self) -> list[tuple[int, int, int]]:
+        """Of the maps that the discriminator sees: the encoder's taps, then the witness's."""
+        shapes = []
+        for network in (self.encoder, *([] if self.witness is None else [self.witness])):
+            for tap in network.layers.taps:
+                channels, height, width = network.network.layer(tap).shape
+                shapes.append((channels, height, width))
+        return shapes
 
     def _disturbed(self, code: torch.Tensor, rng: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (code, what the generator is given): the last ``mixed`` rows blended, then noise and dropping."""
@@ -174,12 +193,14 @@ class Trainer:
         images, native = self._images(step)
         with torch.no_grad(), self._autocast():
             seen = self.encoder(images)
-            real = self._normalised(seen.taps)
+            real = normalised(seen.taps, self.scales)
+            real_seen = [] if self.witness is None else normalised(self.witness(images).taps, self.witness_scales)
             target, given = self._disturbed(self._encode(seen), rng)
         with self._autocast():
             made = self._decoded(given, native)
             if self.climbers is not None:
-                rows = self.climbers.take(step, c.climbed, rng)
+                assert seen.units is not None
+                rows = self.climbers.take(step, c.climbed, rng, self._encode(seen), seen.units)
                 climbing = self.climbers.code[rows].requires_grad_()
                 risen = self._decoded(climbing, native[: c.climbed])
                 units = self.climbers.unit[rows]
@@ -190,10 +211,15 @@ class Trainer:
             self.climbers.advance(rows, gradient.float())
             made = made.joined(risen)
             target = torch.cat([target, climbing.detach()])
-        taps = self._normalised(made.features.taps)
+        taps, witnessed = normalised(made.features.taps, self.scales), None
+        judged = taps
+        if self.witness is not None:
+            with self._autocast():
+                witnessed = self.witness(made.image)
+            judged = taps + normalised(witnessed.taps, self.witness_scales)
         with self._autocast():
-            judged_real = self.judge(real)
-            judged_fake = self.judge([f.detach() for f in taps])
+            judged_real = self.judge(real + real_seen)
+            judged_fake = self.judge([f.detach() for f in judged])
         hinge = torch.stack(
             [
                 F.relu(1 - r.float()).mean() + F.relu(1 + f.float()).mean()
@@ -209,6 +235,9 @@ class Trainer:
         self.judge.requires_grad_(False)
         with self._autocast():
             losses = self._losses(made, taps, images, real, target)
+            losses["adversarial"] = -torch.stack([scores.float().mean() for scores in self.judge(judged)]).mean()
+            if witnessed is not None:
+                losses["agreement"] = self._agreement(made.features, witnessed)
         self.judge.requires_grad_(True)
         ramp = min(1.0, max(0.0, (step - c.adversarial_from) / c.adversarial_ramp))
         scale = {name: getattr(c, name) * (ramp if name in RAMPED else 1.0) for name in losses}
@@ -248,7 +277,7 @@ class Trainer:
         real: list[torch.Tensor],
         target: torch.Tensor,
     ) -> dict[str, torch.Tensor]:
-        """Every loss by name. Blended and climbing rows have no pixels to compare with."""
+        """The losses of single networks by name. Blended and climbing rows have no pixels to compare with."""
         keep = len(images) - self.config.mixed
         again = made.features
         x, y = made.image[:keep], images[:keep]
@@ -262,22 +291,20 @@ class Trainer:
         else:
             got, wanted = self._encode(again), target
         consistency = 1 - F.cosine_similarity(got.float(), wanted, dim=1).mean()
-        adversarial = -torch.stack([scores.float().mean() for scores in self.judge(taps)]).mean()
-        losses = {
+        return {
             "pixel": pixel,
             "feature": feature,
             "consistency": consistency,
-            "adversarial": adversarial,
             "commonness": commonness(made.image),
         }
-        if self.witness is not None:
-            assert again.units is not None
-            seen = self.witness(made.image[keep:]).units
-            assert seen is not None
-            losses["agreement"] = F.kl_div(
-                seen.float().log_softmax(1), again.units[keep:].detach().float().softmax(1), reduction="batchmean"
-            )
-        return losses
+
+    def _agreement(self, made: Features, witnessed: Features) -> torch.Tensor:
+        """Divergence between the classes that encoder and witness see in blended and climbing rows, in nats."""
+        keep = self.config.batch - self.config.mixed
+        assert made.units is not None
+        assert witnessed.units is not None
+        wanted = made.units[keep:].detach().float().softmax(1)
+        return F.kl_div(witnessed.units[keep:].float().log_softmax(1), wanted, reduction="batchmean")
 
     def state(self) -> dict[str, Any]:
         return {
@@ -300,6 +327,11 @@ class Trainer:
             InputError: it is of another generator or encoder; says what differs.
         """
         check_same(state, self.shape, self.encoder.layers)
+        if {k: v.shape for k, v in state["judge"].items()} != {k: v.shape for k, v in self.judge.state_dict().items()}:
+            raise InputError(
+                "the checkpoint's discriminator looks at other maps (another --witness-taps, or an earlier "
+                "version); give the old settings, or another --out and its generator with --start-from"
+            )
         self.statistics = CodeStatistics(**state["statistics"]).to(self.device)
         for name in ("generator", "average", "judge", "opt_g", "opt_d"):
             getattr(self, name).load_state_dict(state[name])
@@ -307,6 +339,11 @@ class Trainer:
         if self.climbers is not None and "climbers" in state:
             self.climbers.restore(state["climbers"])
         self.done = int(state["done"])
+
+
+def normalised(taps: list[torch.Tensor], scales: list[torch.Tensor]) -> list[torch.Tensor]:
+    """Maps (N, C, H, W) whose channels have a root mean square of about 1 on photographs."""
+    return [t.float() / s[:, None, None] for t, s in zip(taps, scales, strict=True)]
 
 
 def commonness(images: torch.Tensor) -> torch.Tensor:
@@ -317,7 +354,9 @@ def commonness(images: torch.Tensor) -> torch.Tensor:
     ``(|sum_i h_i|^2 - N) / (N (N - 1))``, h of length 1.
     """
     side = images.shape[-1] // 8 // 2 * 2 + 1
-    around = F.avg_pool2d(images, side, stride=1, padding=side // 2, count_include_pad=False)
+    around = images
+    for kernel, pad in (((side, 1), (side // 2, 0)), ((1, side), (0, side // 2))):
+        around = F.avg_pool2d(around, kernel, stride=1, padding=pad, count_include_pad=False)
     details = F.normalize((images - around).flatten(1), dim=1)
     count = len(details)
     return (details.sum(dim=0).square().sum() - count) / (count * (count - 1))

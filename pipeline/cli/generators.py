@@ -45,6 +45,9 @@ from pipeline.cli.group import cli
 )
 @click.option("--witness", help="A network with the same classes that must see in climbed images what ENCODER sees.")
 @click.option(
+    "--witness-taps", help="Feature maps of the witness that the discriminator sees too, separated by commas."
+)
+@click.option(
     "--grid", type=click.IntRange(min=1), help="Side of the spatial code; the generator's coarsest, 4 to 7, by default."
 )
 @click.option(

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from export.generators import train
+from export.generators import candidates, train
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +25,5 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def short_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(train, "STATISTICS_BATCHES", 4)
+    monkeypatch.setattr(candidates, "NUM_IMAGES", 48)
+    monkeypatch.setattr(candidates, "NUM_CANDIDATES", 6)

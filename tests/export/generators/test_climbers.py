@@ -23,11 +23,17 @@ def prior() -> BoxPrior:
 
 
 def pool() -> Climbers:
-    return Climbers(prior(), PACE, 5, SIZE)
+    return Climbers(prior(), PACE, 8, SIZE)
 
 
 def rng(step: int) -> torch.Generator:
     return torch.Generator().manual_seed(step)
+
+
+def photographs() -> tuple[torch.Tensor, torch.Tensor]:
+    """Codes, and what they activate: the photograph i its units i, i + 1, ... most."""
+    codes = torch.from_numpy(prior().mean) + 0.1 * torch.arange(1, 4)[:, None]
+    return codes, torch.stack([-((torch.arange(8) - i) % 8).float() for i in range(3)])
 
 
 def step_graph(batch: int) -> onnxruntime.InferenceSession:
@@ -48,7 +54,7 @@ def test_a_step_is_that_of_the_step_graph() -> None:
     climbers, noise = pool(), np.random.default_rng(1)
     session = step_graph(SIZE)
     for step in range(4):
-        rows = climbers.take(step, SIZE, rng(step))
+        rows = climbers.take(step, SIZE, rng(step), *photographs())
         feeds = {name: value.numpy().copy() for name, value in climbers.state().items() if name != "unit"}
         gradient = noise.normal(size=(SIZE, DIM)).astype(np.float32)
         age = feeds.pop("age")
@@ -71,28 +77,39 @@ def test_a_step_is_that_of_the_step_graph() -> None:
 def test_every_code_has_its_turn_and_all_ages_are_there() -> None:
     climbers, count = pool(), 4
     laps = SIZE // count
-    turns = [climbers.take(step, count, rng(step)).tolist() for step in range(laps)]
+    turns = [climbers.take(step, count, rng(step), *photographs()).tolist() for step in range(laps)]
     assert sorted(row for turn in turns for row in turn) == list(range(SIZE))
-    assert climbers.take(laps, count, rng(laps)).tolist() == turns[0]
+    assert climbers.take(laps, count, rng(laps), *photographs()).tolist() == turns[0]
     assert len(climbers.age.unique()) == SIZE
 
 
-def test_what_is_at_its_end_starts_anew_near_the_mean() -> None:
+def test_what_is_at_its_end_starts_anew_at_a_photograph() -> None:
     climbers = pool()
     climbers.code += 1
-    climbers.age[3] = ASCENT.steps
+    climbers.age[3:6] = ASCENT.steps
     climbers.moment1 += 1
-    others = [row for row in range(SIZE) if row != 3]
+    ended, others = [3, 4, 5], [row for row in range(SIZE) if row not in (3, 4, 5)]
     before = climbers.code.clone()
-    rows = climbers.take(0, SIZE, rng(0))
+    codes, units = photographs()
+    rows = climbers.take(0, SIZE, rng(0), codes, units)
+    assert rows.tolist() == list(range(SIZE))
     assert torch.equal(climbers.code[others], before[others])
-    assert climbers.age[3] == 0
-    assert not climbers.moment1[3].any()
+    assert not climbers.age[ended].any()
+    assert not climbers.moment1[ended].any()
     assert climbers.moment1[others].all()
     low, high = torch.from_numpy(prior().low), torch.from_numpy(prior().high)
-    assert ((climbers.code[3] >= low) & (climbers.code[3] <= high)).all()
-    assert 0 < float((climbers.code[3] - torch.from_numpy(prior().mean)).abs().max()) < 0.5
-    assert 0 <= int(climbers.unit[rows[3]]) < 5
+    for row in ended:
+        code = climbers.code[row]
+        assert ((code >= low) & (code <= high)).all()
+        nearest = int((codes - code).square().sum(dim=1).argmin())
+        assert 0 < float((codes[nearest] - code).abs().max()) < 0.5
+    unlikely = torch.full((3, 8), -9.0)
+    unlikely[:, 2] = 0.0  # one unit is what all of them activate
+    unlikely[:, [1, 3, 4, 5]] = -1.0
+    climbers.age[:] = ASCENT.steps
+    climbers.take(0, SIZE, rng(1), codes, unlikely)
+    assert set(climbers.unit.tolist()) <= {1, 2, 3, 4, 5}
+    assert len(set(climbers.unit.tolist())) > 1
 
 
 def test_they_climb() -> None:
@@ -101,7 +118,7 @@ def test_they_climb() -> None:
     weights = torch.tensor([1.0, -1.0, 2.0, 1.0, -2.0, 1.0])
     climbers.age[:] = 0
     for step in range(ASCENT.steps):
-        rows = climbers.take(step, SIZE, rng(step))
+        rows = climbers.take(step, SIZE, rng(step), *photographs())
         climbers.advance(rows, weights.expand(SIZE, -1))
     up = climbers.code[0] > torch.from_numpy(prior().mean)
     assert torch.equal(up, weights > 0)

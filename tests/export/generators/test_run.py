@@ -14,11 +14,14 @@ import torch
 
 from export.errors import InputError, ModelError
 from export.generator import load_generator
+from export.generators import train
 from export.generators.encoder import Encoder, choose_layers
 from export.generators.publish import read_checkpoint
 from export.generators.recipe import TrainConfig
 from export.generators.run import TrainOptions, make_trainer, parse_source, train_generator
-from tests.export.pairs import Pair
+from export.network import Network, load_network
+from export.sources.torch_export import to_onnx
+from tests.export.pairs import Pair, SmallNet, save
 
 pytestmark = pytest.mark.usefixtures("short_statistics")
 CONFIG = TrainConfig(steps=4, batch=4, mixed=1, climbed=2, adversarial_from=1, adversarial_ramp=2)
@@ -51,6 +54,8 @@ def test_a_training_leaves_a_generator_that_opens(
     assert (card["title"], card["trained_on"], card["training_steps"]) == ("Noise", "noise, no terms", 4)
     assert card["encoder_layers"]["digest"] == pair.network.digest
     assert card["training_images_seen"] == 16
+    assert generator.candidates is not None
+    assert 1 <= len(generator.candidates) <= 6
     assert [p.name for p in sorted((tmp_path / "run" / "samples").iterdir())] == ["000002.png", "000004.png"]
     log = [json.loads(line) for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines()]
     assert [record["step"] for record in log] == [2, 4]
@@ -126,6 +131,12 @@ def test_bf16_trains(pair: Pair, images: Path, tmp_path: Path) -> None:
         ({"device": "cuda"}, "PyTorch finds no device 'cuda' here"),
         ({"config": replace(CONFIG, batch=1)}, "a batch of 1 cannot hold 1 blended"),
         ({"config": replace(CONFIG, climbed=5)}, "5 climbing rows are more than the 4 images"),
+        ({"map_dim": 6, "code": "global"}, "--map-dim is of a spatial code"),
+        ({"witness": "own", "config": replace(CONFIG, mixed=0, climbed=0)}, "the witness has nothing to look at"),
+        ({"witness": "own", "witness_taps": ("head",)}, "layer head of the witness is a vector"),
+        ({"witness": "own", "witness_taps": ("pol",)}, "did you mean pool"),
+        ({"witness": "classless"}, "must both end in a vector"),
+        ({"witness": "others"}, "the witness has 3 classes and the encoder"),
         ({"map_dim": 99}, "99 spatial components are more than the 32 there are"),
         (
             {"code": "spatial", "spatial_layer": "stem.0", "spatial_dim": 8, "images": "few"},
@@ -142,8 +153,51 @@ def test_wrong_options(pair: Pair, images: Path, tmp_path: Path, changed: dict[s
         (tmp_path / "few").mkdir()
         Image.new("RGB", (18, 18), "teal").save(tmp_path / "few" / "a.png")
         changed = changed | {"images": (str(tmp_path / "few"),), "image_px": 20, "spatial_layer": "body.2"}
-    with pytest.raises(InputError, match=message):
+    if "witness" in changed:
+        changed = changed | {"witness": witness(pair, str(changed["witness"]), tmp_path)}
+    with pytest.raises((InputError, ModelError), match=message):
         make_trainer(options(images, tmp_path / "run", **changed), pair.network)
+
+
+def witness(pair: Pair, kind: str, folder: Path) -> Network:
+    """The encoder itself, or a network like it with three classes (``others``) or with none."""
+    if kind == "own":
+        return pair.network
+    module = SmallNet().eval()
+    module.head = torch.nn.Linear(12, 3)
+    if kind == "classless":
+        module = torch.nn.Sequential(module.stem, module.pool, module.body).eval()
+    model = to_onnx(module, torch.zeros(1, 3, 20, 20), "image")
+    return load_network(save(model, pair.network.card.model_dump(), folder / "witness.onnx"))
+
+
+def test_a_resumed_training_measures_no_statistics(
+    pair: Pair, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = options(images, tmp_path, steps=1)
+    first, _ = make_trainer(asked, pair.network)
+    torch.save(first.state(), tmp_path / "checkpoint.pt")
+    monkeypatch.setattr(train, "measure_statistics", lambda *_: pytest.fail("measured again"))
+    second, _ = make_trainer(asked, pair.network)
+    for name, value in vars(first.statistics).items():
+        if isinstance(value, torch.Tensor):
+            assert torch.equal(value, getattr(second.statistics, name)), name
+    assert all(torch.equal(a, b) for a, b in zip(first.scales, second.scales, strict=True))
+
+
+def test_the_discriminator_sees_the_witness(pair: Pair, images: Path, tmp_path: Path) -> None:
+    """Its taps are looked at after the encoder's; a checkpoint of another discriminator is refused in a sentence."""
+    alone, _ = make_trainer(options(images, tmp_path, witness=pair.network), pair.network)
+    asked = options(images, tmp_path, witness=pair.network, witness_taps=("pool", "stem.2"))
+    trainer, _ = make_trainer(asked, pair.network)
+    assert len(trainer.judge.heads) == len(alone.judge.heads) + 2
+    before = [p.detach().clone() for p in trainer.judge.heads[-1].parameters()]
+    trainer.step()
+    changed = [not torch.equal(a, b) for a, b in zip(before, trainer.judge.heads[-1].parameters(), strict=True)]
+    assert sum(changed) >= len(changed) - 1  # at first the hinge says nothing about the last bias
+    torch.save(alone.state(), tmp_path / "checkpoint.pt")
+    with pytest.raises(InputError, match="discriminator looks at other maps"):
+        train_generator(asked, pair.network, lambda _: None)
 
 
 def test_layers_are_chosen_where_none_are_named(pair: Pair) -> None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from export.cards import CARD_KEY
 from export.errors import InputError, ModelError
 from export.generator import load_generator
-from export.generators.architecture import GeneratorConfig, HybridGenerator
+from export.generators.architecture import FeatureDiscriminator, GeneratorConfig, HybridGenerator
 from export.generators.encoder import Encoder, EncoderLayers
 from export.generators.images import Sampler, Source, enlarged, load
 from export.generators.publish import publish
@@ -40,7 +40,7 @@ def trainer(
 
 def witness_of(pair: Pair) -> Encoder:
     """The same network with a wrong idea of what images look like: it sees other classes."""
-    witness = Encoder(pair.network, EncoderLayers("witness", None, None, (), "head"))
+    witness = Encoder(pair.network, EncoderLayers("witness", None, None, ("pool",), "head"))
     witness._mean = witness._mean - 0.5
     return witness
 
@@ -176,6 +176,18 @@ def test_training_starts_from_a_published_generator(pair: Pair, images: Path, tm
     old, new = first.generator.state_dict(), second.average.state_dict()
     for name in taken:
         torch.testing.assert_close(new[name], old[name], rtol=1e-3, atol=1e-4)  # weights are stored as fp16
+
+
+def test_heads_of_the_discriminator_halve_their_maps() -> None:
+    """Whatever the side of a map, few scores; one value of a map reaches a score far away."""
+    shapes = [(3, 64, 64), (4, 36, 36), (5, 9, 9), (6, 4, 4), (7, 3, 3)]
+    judge = FeatureDiscriminator(shapes, width=8)
+    maps = [torch.randn(2, *shape, requires_grad=True) for shape in shapes]
+    scores = judge(maps)
+    assert [tuple(s.shape) for s in scores] == [(2, 1, n, n) for n in (4, 3, 3, 4, 3)]
+    (reach,) = torch.autograd.grad(scores[0][0, 0, 1, 1], maps[0])
+    rows = reach[0].abs().sum(dim=(0, 2)).nonzero()
+    assert int(rows.max() - rows.min()) > 40
 
 
 def test_what_stands_at_one_place_in_every_image_is_told() -> None:
