@@ -132,6 +132,7 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
             samples(trainer, shown).save(out / "samples" / f"{trainer.done:06d}.png")
             save(trainer, checkpoint)
     if trainer.statistics.candidates is None:
+        say("encoding images for the codes that ascents start from")
         trainer.measure_candidates()
         save(trainer, checkpoint)
     made = out / "generator.onnx"

@@ -127,9 +127,9 @@ class Trainer:
 
     @torch.no_grad()
     def measure_candidates(self) -> None:
-        """Encode images, and keep centres of their codes in the statistics."""
+        """Encode images, at most as many as were trained on, and keep centres of their codes in the statistics."""
         codes, batch = [], self.config.batch
-        for i in range(math.ceil(candidates.NUM_IMAGES / batch)):
+        for i in range(min(math.ceil(candidates.NUM_IMAGES / batch), self.done)):
             with self._autocast():
                 codes.append(self._encode(self.encoder(self._images(CANDIDATES_FROM + i)[0])))
         self.statistics.candidates = candidates.code_candidates(
