@@ -139,7 +139,7 @@ class TestS3Claims(ClaimConformance):
         return f"{bucket}/store"
 
     def test_a_claims_life_lists_nothing(self, blobs: Blobs, s3: S3Server) -> None:
-        with s3.counting() as calls, Claims(blobs) as claims:
+        with s3.counting() as calls, Claims(blobs, beat_s=3600.0) as claims:  # no sign of life falls due
             claim = claims.take(PATH)
             assert claim is not None
             claims.release(claim)
