@@ -109,7 +109,8 @@ def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
         parts = flatten_code(model)
     except ModelError as error:
         raise ModelError(f"{path}: {error}") from error
-    prior, pace, candidates, codes_digest = _codes(path, parts, declared)
+    codes = _codes(path, parts, declared)
+    prior = codes.prior
     code, image = static_shape(model.graph.inputs[0]), static_shape(model.graph.outputs[0])
     if code != (1, prior.code_dim):
         raise ModelError(
@@ -121,7 +122,7 @@ def load_generator(path: Path, declared: Declared = NOTHING) -> Generator:
     if changed:
         digest = hashlib.sha256(f"{digest}{output.model_dump_json()}".encode()).hexdigest()
     card = card.model_copy(update={"output": output})
-    generator = Generator(path, f"{digest}-{codes_digest}", card, prior, image[2], pace, candidates)
+    generator = Generator(path, f"{digest}-{codes.digest}", card, prior, image[2], codes.pace, codes.candidates)
     if text is None or changed:  # nobody has looked yet whether what is said is true
         check_output(generator.model(2), prior, output, str(path))
     return generator
@@ -131,16 +132,23 @@ def _statistics(path: Path) -> Path:
     return path.with_suffix(".codes.npz")
 
 
-def _codes(
-    path: Path, parts: tuple[int, ...], declared: Declared
-) -> tuple[CodePrior, Vector | None, Matrix | None, str]:
-    """The prior, the pace, the candidates, and a digest of where they came from."""
+@dataclass(frozen=True)
+class _Codes:
+    """What is known of a generator's codes; ``digest`` is of where it came from. The rest as in :class:`Generator`."""
+
+    prior: CodePrior
+    pace: Vector | None
+    candidates: Matrix | None
+    digest: str
+
+
+def _codes(path: Path, parts: tuple[int, ...], declared: Declared) -> _Codes:
     statistics = _statistics(path)
     if declared.prior is None:
         try:
             prior = CodePrior.load(statistics)
             pace, candidates = read_pace(statistics, prior.code_dim), read_candidates(statistics, prior)
-            return prior, pace, candidates, digest_of(statistics)
+            return _Codes(prior, pace, candidates, digest_of(statistics))
         except InputError as error:
             if statistics.exists():
                 raise
@@ -154,9 +162,10 @@ def _codes(
     pace = None if known is None else read_pace(statistics, prior.code_dim)
     candidates = None if known is None else read_candidates(statistics, prior)
     more = [array.astype("<f4").tobytes() for array in (pace, candidates) if array is not None]
-    if not more:
-        return prior, None, None, prior.digest()
-    return prior, pace, candidates, hashlib.sha256(b"".join([prior.digest().encode(), *more])).hexdigest()
+    digest = prior.digest()
+    if more:
+        digest = hashlib.sha256(b"".join([digest.encode(), *more])).hexdigest()
+    return _Codes(prior, pace, candidates, digest)
 
 
 def resolve_generator(

@@ -182,7 +182,7 @@ def run_shards(
     meanwhile: Callable[[], None],
 ) -> None:
     """Make every shard of a plan that others do not make."""
-    with reporter, device_gate(workspace.builder), Engines(workspace) as engines:
+    with reporter, device_gate(workspace.builder), Engines(workspace, reporter.note) as engines:
         reporter.start(plan)
         done = work(
             workspace.store,

@@ -11,7 +11,8 @@ good to the last digits, machines may differ, as they do in the ascents themselv
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -31,21 +32,35 @@ NUM_RANKED = 16
 
 BATCH = 8
 
+log = logging.getLogger(__name__)
+
 Floats = npt.NDArray[np.float32]
 Order = list[list[int]]
 """Per unit, its candidates from the best on."""
 
 
 class Candidates:
-    """The start codes of a workspace; candidates are decoded and shown when they are first needed."""
+    """The start codes of a workspace; candidates are decoded and shown when they are first needed.
 
-    def __init__(self, workspace: Workspace) -> None:
-        self._workspace = workspace
+    Args:
+        workspace: of the atlas.
+        say: told in a sentence before they are shown to the network, which takes seconds.
+    """
+
+    def __init__(self, workspace: Workspace, say: Callable[[str], None] = log.info) -> None:
+        self._workspace, self._say = workspace, say
         self._codes: Floats | None = None
         self._orders: dict[str, Order] = {}
 
-    def start(self, layer: LayerInfo, job: Job) -> Floats | None:
-        """Where a job starts, (code_dim,): its candidate and noise, made plausible; None where there is no candidate.
+    def start(self, layer: LayerInfo, job: Job) -> Floats:
+        """Where a job starts, (code_dim,): :meth:`chosen`, or a drawn code where there is no candidate."""
+        code = self.chosen(layer, job)
+        if code is not None:
+            return code
+        return start_code(self._workspace.generator.prior, layer.name, job, self._workspace.config.ascent.start_scale)
+
+    def chosen(self, layer: LayerInfo, job: Job) -> Floats | None:
+        """A job's candidate and noise, (code_dim,), made plausible; None where there is no candidate.
 
         Raises:
             InputError: ONNX Runtime is not installed.
@@ -89,6 +104,8 @@ class Candidates:
         return kept
 
     def _measured(self, layers: Sequence[LayerInfo]) -> dict[str, Order]:
+        count = self._workspace.num_candidates
+        self._say(f"showing {count} candidate starts to {self._workspace.network.card.title}, once on this machine")
         pictures = self._pictures()
         workspace, side = self._workspace, pictures.shape[1]
         network, card = workspace.network, workspace.network.card.input

@@ -13,6 +13,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,7 @@ def _climb(
         if starts is not None:
             return starts[job.seed]
         units = control.mixtures[job.unit].weights
-        chosen = engines.candidates.start(objective, Job(0 if control.same_start else job.unit, job.seed))
+        chosen = engines.candidates.chosen(objective, Job(0 if control.same_start else job.unit, job.seed))
         if chosen is not None:
             return chosen
         unit = units[0][0] if len(units) == 1 and not control.same_start else 0
@@ -227,18 +228,12 @@ def _starts(control: Control, network: Network, folder: Path) -> dict[int, Float
     side = (card.height, card.width)
     alike = likeness(side, picture, network, folder / "likeness.onnx")
     workspace = _open(alike, control, folder, control.seeds, INVERSION_STEPS, {"lr": 0.3})
-    prior, scale = workspace.generator.prior, workspace.config.ascent.start_scale
     objective = alike.layer(OBJECTIVE)
-
-    def start(job: Job) -> Floats:
-        chosen = engines.candidates.start(objective, job)
-        return start_code(prior, control.layer, job, scale) if chosen is None else chosen
-
     with Engines(workspace) as engines:
         results = run_jobs(
             engines.runner(OBJECTIVE, pre_activation=False),
             [Job(0, seed) for seed in range(control.seeds)],
-            start,
+            partial(engines.candidates.start, objective),
             workspace.stop_rule,
             workspace.config.run.poll_every,
         )

@@ -5,6 +5,8 @@ What was measured and compared is kept in :data:`pipeline.tuning.CACHE`, so that
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
@@ -18,6 +20,8 @@ from pipeline.facts import read_facts, write_facts
 from pipeline.tuning import cache_file, compiled, fitting_lanes, identity, tuned_engine
 from pipeline.warm import Codes, read_codes
 from pipeline.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 REFERENCE = "onnxruntime"
 """The runtime that others are compared with, in fp32."""
@@ -37,16 +41,20 @@ NUM_PROBED = 32
 class Engines:
     """The engines of one layer at a time; asking for another layer releases them. Use as a context manager.
 
+    Args:
+        workspace: settings.
+        say: told in a sentence what keeps jobs waiting.
+
     Attributes:
         candidates: where jobs start that have no code of an earlier network.
     """
 
-    def __init__(self, workspace: Workspace) -> None:
+    def __init__(self, workspace: Workspace, say: Callable[[str], None] = log.info) -> None:
         self._workspace = workspace
         self._layer = ""
         self._runners: dict[bool, Runner] = {}
         self._codes: tuple[str | None, Codes] | None = None
-        self.candidates = Candidates(workspace)
+        self.candidates = Candidates(workspace, say)
 
     def __enter__(self) -> Engines:
         return self

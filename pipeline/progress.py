@@ -33,6 +33,10 @@ class Reporter(Protocol):
         """The work begins."""
         ...
 
+    def note(self, text: str) -> None:
+        """Something that keeps the jobs waiting has begun."""
+        ...
+
     def begin_shard(self, shard: Shard) -> None:
         """A shard's engine is being built or its jobs begin."""
         ...
@@ -131,6 +135,9 @@ class LineReporter:
         self._tallies = {layer.info.name: Tally.of(layer) for layer in plan.all_layers}
         self._write(opening(plan))
 
+    def note(self, text: str) -> None:
+        self._write(text)
+
     def begin_shard(self, shard: Shard) -> None:
         self._layer, tally = shard.layer, self._tallies[shard.layer]
         if tally.started is None:
@@ -204,6 +211,9 @@ class LiveReporter:
             self._tasks[name] = self._progress.add_task(name, total=tally.total, completed=tally.done, **blank)
         self._progress.start()
 
+    def note(self, text: str) -> None:
+        self._progress.console.print(text, soft_wrap=True, highlight=False, markup=False)
+
     def begin_shard(self, shard: Shard) -> None:
         self._layer, tally = shard.layer, self._tallies[shard.layer]
         if tally.started is None:
@@ -233,6 +243,9 @@ class SilentReporter:
         pass
 
     def start(self, plan: Plan) -> None:
+        pass
+
+    def note(self, text: str) -> None:
         pass
 
     def begin_shard(self, shard: Shard) -> None:

@@ -98,7 +98,7 @@ def run_units(
     """
     known, chosen = codes or {}, {}
     for job in jobs:
-        code = known[job.unit] if job.unit in known else engines.candidates.start(layer, job)
+        code = known[job.unit] if job.unit in known else engines.candidates.chosen(layer, job)
         if code is not None:
             chosen[job] = code
     runner = engines.runner(layer.name, pre_activation=False)

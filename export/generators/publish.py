@@ -17,10 +17,10 @@ import torch
 from export.cards import CARD_KEY, GeneratorOutput
 from export.errors import ModelError
 from export.generators.architecture import GeneratorConfig, HybridGenerator
+from export.generators.checkpoint import layers_of, read_checkpoint, shape_of
 from export.generators.encoder import EncoderLayers
 from export.generators.sources import check_parity
 from export.generators.statistics import CodeStatistics, code_pace, code_prior
-from export.generators.train import layers_of, shape_of
 from export.network import Network, resolve_network
 from export.output_range import check_output
 from export.passes.half import store_as_half
@@ -82,24 +82,6 @@ def publish(
     np.savez(out.with_suffix(".encoder.npz"), **arrays)
     part.replace(out)
     return card
-
-
-def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Read a checkpoint.
-
-    Raises:
-        ModelError: missing, or not a checkpoint of a training.
-    """
-    try:
-        state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
-        if not {"shape", "statistics", "average", "done"} <= state.keys():
-            raise ValueError("it holds other things")
-    except FileNotFoundError:
-        raise ModelError(f"checkpoint not found: {path}") from None
-    except Exception as error:
-        line = " ".join(str(error).split())[:200]
-        raise ModelError(f"{path} is not a checkpoint of a generator's training: {line}") from error
-    return state
 
 
 def make_card(

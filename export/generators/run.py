@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -17,16 +16,16 @@ from PIL import Image
 
 from export.errors import InputError
 from export.generators.architecture import GeneratorConfig
+from export.generators.checkpoint import changes, check_same, read_checkpoint, write_checkpoint
 from export.generators.encoder import Encoder, EncoderLayers, choose_layers, unit_layer_of
 from export.generators.images import Sampler, Source
-from export.generators.publish import publish, read_checkpoint
+from export.generators.publish import publish
 from export.generators.recipe import TrainConfig
 from export.generators.statistics import CodeStatistics
-from export.generators.train import STATISTICS_FROM, Trainer, check_same
+from export.generators.train import STATISTICS_FROM, Trainer
+from export.generators.weights import published_weights
 from export.interrupts import held, pressed
-from export.models import read_model
 from export.network import Network
-from export.passes.half import HALF
 
 NUM_SHOWN = 12
 SPATIAL_DIM = 32
@@ -97,18 +96,9 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
         ModelError: the encoder cannot be run, a loss is not finite, or the export does not agree.
         KeyboardInterrupt: after the checkpoint was written.
     """
-    trainer, shape = make_trainer(options, network)
+    trainer = make_trainer(options, network, say)
     out, checkpoint = options.out, options.out / "checkpoint.pt"
-    if checkpoint.exists():
-        state = read_checkpoint(checkpoint)
-        trainer.restore(state)
-        for line in changes(state["config"], asdict(options.config)):
-            say(line)
-        say(f"going on from step {trainer.done} of {checkpoint}")
-    elif options.start_from is not None:
-        taken = trainer.start_from(published_weights(options.start_from))
-        say(f"{len(taken)} of {len(trainer.generator.state_dict())} weights taken over from {options.start_from}")
-    layers = trainer.encoder.layers
+    layers, shape = trainer.encoder.layers, trainer.shape
     parts = [f"global {layers.global_layer} ({shape.global_dim})"] if layers.global_layer else []
     if layers.spatial_layer:
         size = f"{shape.map_dim} of" if shape.map_dim else f"{shape.spatial_dim} at"
@@ -130,11 +120,11 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
                 log.write(json.dumps(entry) + "\n")
             say(progress_line(record, steps, pace))
             samples(trainer, shown).save(out / "samples" / f"{trainer.done:06d}.png")
-            save(trainer, checkpoint)
+            write_checkpoint(trainer.state(), checkpoint)
     if trainer.statistics.candidates is None:
         say("encoding images for the codes that ascents start from")
         trainer.measure_candidates()
-        save(trainer, checkpoint)
+        write_checkpoint(trainer.state(), checkpoint)
     made = out / "generator.onnx"
     card = publish(
         checkpoint, made, options.trained_on or said_of(options.images), title=options.title, network=network
@@ -144,15 +134,8 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
     return made
 
 
-def save(trainer: Trainer, checkpoint: Path) -> None:
-    """Replace the checkpoint, at once."""
-    part = checkpoint.with_suffix(".part")
-    torch.save(trainer.state(), part)
-    part.replace(checkpoint)
-
-
-def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, GeneratorConfig]:
-    """Everything that is needed for the first step; statistics are measured.
+def make_trainer(options: TrainOptions, network: Network, say: Callable[[str], None] = lambda line: None) -> Trainer:
+    """Everything that is needed for the next step: the checkpoint's state, or the first, with measured statistics.
 
     Raises:
         InputError: see :func:`train_generator`.
@@ -180,16 +163,25 @@ def make_trainer(options: TrainOptions, network: Network) -> tuple[Trainer, Gene
     shape = shape_for(options, network, layers)
     options.out.mkdir(parents=True, exist_ok=True)
     checkpoint = options.out / "checkpoint.pt"
+    state = read_checkpoint(checkpoint) if checkpoint.exists() else None
     statistics = None
-    if checkpoint.exists():  # before a minute is spent on them
-        state = read_checkpoint(checkpoint)
+    if state is not None:  # before a minute is spent on them
         check_same(state, shape, layers)
         statistics = CodeStatistics(**state["statistics"])
     sources = [parse_source(text, options.image_px) for text in options.images]
     sampler = Sampler(sources, options.out / "cache", options.image_px, config.seed)
     encoder = Encoder(network, layers, options.device)
     witness = witness_of(options, encoder)
-    return Trainer(config, shape, sampler, encoder, options.device, witness, statistics), shape
+    trainer = Trainer(config, shape, sampler, encoder, options.device, witness, statistics)
+    if state is not None:
+        trainer.restore(state)
+        for line in changes(state["config"], asdict(config)):
+            say(line)
+        say(f"going on from step {trainer.done} of {checkpoint}")
+    elif options.start_from is not None:
+        taken = trainer.start_from(published_weights(options.start_from))
+        say(f"{len(taken)} of {len(trainer.generator.state_dict())} weights taken over from {options.start_from}")
+    return trainer
 
 
 def witness_of(options: TrainOptions, encoder: Encoder) -> Encoder | None:
@@ -261,12 +253,6 @@ def said_of(images: tuple[str, ...]) -> str:
     return f"{names}; their terms were not stated (--trained-on)"
 
 
-def changes(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """A line per setting of the recipe that differs from the checkpoint's."""
-    known = {k: v for k, v in old.items() if k in new}
-    return [f"note: {key} was {known[key]}, is now {new[key]}" for key in known if known[key] != new[key]]
-
-
 def progress_line(record: dict[str, float], steps: int, pace_s: float) -> str:
     left = (steps - record["step"]) * pace_s
     losses = "  ".join(f"{name} {value:.3f}" for name, value in record.items() if name != "step")
@@ -297,14 +283,3 @@ def sheet(images: np.ndarray, columns: int) -> Image.Image:
         top, left = i // columns * h, i % columns * w
         canvas[top : top + h, left : left + w] = np.rint(np.clip(image, 0, 1).transpose(1, 2, 0) * 255)
     return Image.fromarray(canvas)
-
-
-def published_weights(path: Path) -> dict[str, torch.Tensor]:
-    """The weights of a published generator under the names of the module's parameters."""
-    model = read_model(path)
-    arrays = {name: value.const_value for name, value in model.graph.initializers.items()}
-    return {
-        name.removesuffix(HALF): torch.from_numpy(array.numpy().copy())
-        for name, array in arrays.items()
-        if array is not None
-    }

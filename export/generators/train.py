@@ -16,11 +16,14 @@ from torch.nn import functional as F
 from export.errors import InputError, ModelError
 from export.generators import candidates
 from export.generators.architecture import FeatureDiscriminator, GeneratorConfig, HybridGenerator
+from export.generators.checkpoint import check_same
 from export.generators.climbers import Climbers
-from export.generators.encoder import LITE0, Encoder, EncoderLayers, Features
+from export.generators.encoder import Encoder, Features
 from export.generators.images import Sampler
+from export.generators.losses import agreement, commonness, normalised, seen_at
 from export.generators.recipe import TrainConfig
 from export.generators.statistics import CodeStatistics, code_pace, code_prior, measure_statistics
+from export.generators.weights import fitted_layout
 
 STATISTICS_BATCHES, SCALES_BATCHES = 80, 8
 POOL = 8
@@ -194,7 +197,8 @@ class Trainer:
         with torch.no_grad(), self._autocast():
             seen = self.encoder(images)
             real = normalised(seen.taps, self.scales)
-            real_seen = [] if self.witness is None else normalised(self.witness(images).taps, self.witness_scales)
+            witness = None if self.witness is None else self._witnessed(self.witness, images, rng)
+            real_seen = [] if witness is None else normalised(witness.taps, self.witness_scales)
             target, given = self._disturbed(self._encode(seen), rng)
         with self._autocast():
             made = self._decoded(given, native)
@@ -215,7 +219,7 @@ class Trainer:
         judged = taps
         if self.witness is not None:
             with self._autocast():
-                witnessed = self.witness(made.image)
+                witnessed = self._witnessed(self.witness, made.image, rng)
             judged = taps + normalised(witnessed.taps, self.witness_scales)
         with self._autocast():
             judged_real = self.judge(real + real_seen)
@@ -237,7 +241,10 @@ class Trainer:
             losses = self._losses(made, taps, images, real, target)
             losses["adversarial"] = -torch.stack([scores.float().mean() for scores in self.judge(judged)]).mean()
             if witnessed is not None:
-                losses["agreement"] = self._agreement(made.features, witnessed)
+                keep = c.batch - c.mixed
+                assert made.features.units is not None
+                assert witnessed.units is not None
+                losses["agreement"] = agreement(made.features.units[keep:], witnessed.units[keep:])
         self.judge.requires_grad_(True)
         ramp = min(1.0, max(0.0, (step - c.adversarial_from) / c.adversarial_ramp))
         scale = {name: getattr(c, name) * (ramp if name in RAMPED else 1.0) for name in losses}
@@ -264,6 +271,11 @@ class Trainer:
 
     def _encode(self, features: Features) -> torch.Tensor:
         return self.statistics.encode(features, self.shape.grid).float()
+
+    def _witnessed(self, witness: Encoder, images: torch.Tensor, rng: torch.Generator) -> Features:
+        """What the witness sees of images (N, 3, S, S) with noise in them."""
+        strength = self.config.witness_noise * torch.rand(len(images), 1, 1, 1, generator=rng)
+        return witness(images + (strength * torch.randn(images.shape, generator=rng)).to(images))
 
     def _decoded(self, code: torch.Tensor, native: torch.Tensor) -> Decoded:
         image = seen_at(self.generator(code).float(), native)
@@ -298,14 +310,6 @@ class Trainer:
             "commonness": commonness(made.image),
         }
 
-    def _agreement(self, made: Features, witnessed: Features) -> torch.Tensor:
-        """Divergence between the classes that encoder and witness see in blended and climbing rows, in nats."""
-        keep = self.config.batch - self.config.mixed
-        assert made.units is not None
-        assert witnessed.units is not None
-        wanted = made.units[keep:].detach().float().softmax(1)
-        return F.kl_div(witnessed.units[keep:].float().log_softmax(1), wanted, reduction="batchmean")
-
     def state(self) -> dict[str, Any]:
         return {
             "config": asdict(self.config),
@@ -339,96 +343,3 @@ class Trainer:
         if self.climbers is not None and "climbers" in state:
             self.climbers.restore(state["climbers"])
         self.done = int(state["done"])
-
-
-def normalised(taps: list[torch.Tensor], scales: list[torch.Tensor]) -> list[torch.Tensor]:
-    """Maps (N, C, H, W) whose channels have a root mean square of about 1 on photographs."""
-    return [t.float() / s[:, None, None] for t, s in zip(taps, scales, strict=True)]
-
-
-def commonness(images: torch.Tensor) -> torch.Tensor:
-    """The mean cosine between the details of two images, (N, 3, S, S) -> (): about 0 of photographs.
-
-    Details are what differs from the mean over an eighth of the image around. A pattern that stands at one place in
-    every image makes them alike; no loss of single images sees that. Over pairs of different images:
-    ``(|sum_i h_i|^2 - N) / (N (N - 1))``, h of length 1.
-    """
-    side = images.shape[-1] // 8 // 2 * 2 + 1
-    around = images
-    for kernel, pad in (((side, 1), (side // 2, 0)), ((1, side), (0, side // 2))):
-        around = F.avg_pool2d(around, kernel, stride=1, padding=pad, count_include_pad=False)
-    details = F.normalize((images - around).flatten(1), dim=1)
-    count = len(details)
-    return (details.sum(dim=0).square().sum() - count) / (count * (count - 1))
-
-
-def fitted_layout(
-    weights: dict[str, torch.Tensor], shape: GeneratorConfig, usual: torch.Tensor | None
-) -> dict[str, torch.Tensor]:
-    """Weights whose start says where things are, for a generator that keeps this in ``layout``.
-
-    A start of ``first * side ** 2`` rows is split: its mean over positions stays the start; the rest, brought to the
-    generator's coarsest side, becomes the layout. What the rest puts into every image alike is taken out of it: its
-    bias, and its answer to the usual style.
-
-    Args:
-        weights: of the other generator.
-        shape: of this one.
-        usual: (style_dim,) the mean style of training images; None if it is not known.
-    """
-    start, first = weights.get("start.weight"), shape.widths[0]
-    if not shape.layout or start is None or len(start) <= first or len(start) % first:
-        return weights
-    side = math.isqrt(len(start) // first)
-    by_place = start.float().reshape(first, side, side, -1)
-    mean = by_place.mean(dim=(1, 2))
-    rest = by_place - mean[:, None, None]
-    if usual is not None:
-        rest = rest - (rest @ usual)[..., None] * usual / usual.square().sum()
-    rest = F.interpolate(
-        rest.permute(0, 3, 1, 2), size=(shape.coarsest, shape.coarsest), mode="bilinear", align_corners=False
-    )
-    return weights | {
-        "start.weight": mean,
-        "start.bias": weights["start.bias"].float().reshape(first, -1).mean(dim=1),
-        "layout.weight": rest.permute(0, 2, 3, 1).reshape(first * shape.coarsest**2, -1),
-    }
-
-
-def layers_of(state: dict[str, Any]) -> EncoderLayers:
-    """The encoder's layers of a checkpoint; the first ones named none and were all of the demo's network."""
-    return EncoderLayers.from_state(state["layers"]) if "layers" in state else LITE0
-
-
-def shape_of(state: dict[str, Any]) -> GeneratorConfig:
-    """The generator's shape of a checkpoint."""
-    return GeneratorConfig(**state["shape"] | {"widths": tuple(state["shape"]["widths"])})
-
-
-def check_same(state: dict[str, Any], shape: GeneratorConfig, layers: EncoderLayers) -> None:
-    """Raise where a checkpoint is of another generator or encoder.
-
-    Raises:
-        InputError: says what differs.
-    """
-    old = asdict(shape_of(state)) | asdict(layers_of(state))
-    new = asdict(shape) | asdict(layers)
-    changed = [f"{key} {old[key]} is now {new[key]}" for key in new if old[key] != new[key]]
-    if changed:
-        raise InputError(
-            f"the checkpoint is of another training: {'; '.join(changed)}; give another --out, or the old settings"
-        )
-
-
-def seen_at(images: torch.Tensor, native_px: torch.Tensor) -> torch.Tensor:
-    """Every image as it is when stored at ``native_px``: averaged down and enlarged again.
-
-    An image of little detail is thus compared with what the generator makes at the same detail, and does not teach it
-    to blur.
-    """
-    side = images.shape[-1]
-    for px in sorted({int(p) for p in native_px if p < side}):
-        small = F.interpolate(images, size=(px, px), mode="area")
-        low = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
-        images = torch.where((native_px == px).to(images.device)[:, None, None, None], low, images)
-    return images.contiguous(memory_format=torch.channels_last)

@@ -52,6 +52,9 @@ class RunReporter:
         if self._bar is None:
             leave(self._begin_bar)
 
+    def note(self, text: str) -> None:
+        self._lines.note(text)
+
     def begin_shard(self, shard: Shard) -> None:
         if self._report is not None:
             self._lines.begin_shard(shard)

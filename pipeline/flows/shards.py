@@ -51,7 +51,7 @@ def shards(
     start = len(wanted.shards) * part // parts
     todo = [*wanted.shards[start:], *wanted.shards[:start]]
     runs, reporter, report = ShardRuns(), RunReporter(logger.info), reported_quietly(workspace)
-    with Claims(place.blobs) as claims, device_gate(workspace.builder), Engines(workspace) as engines:
+    with Claims(place.blobs) as claims, device_gate(workspace.builder), Engines(workspace, reporter.note) as engines:
         done = work(
             place,
             todo,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,6 @@ from engine.loop import JobResult, run_jobs, to_pixels
 from engine.protocol import Builder, Runner
 from engine.runtimes import builders
 from engine.slots import Job
-from engine.start import start_code
 from export.errors import EngineError
 from export.manifest import StepGraph
 from export.step import compile_step
@@ -163,18 +163,10 @@ def _graph(context: Context, layer: LayerResults) -> StepGraph:
 def _ascents(context: Context, layer: LayerResults, runner: Runner, units: Sequence[int]) -> list[JobResult]:
     """Whole ascents from the atlas's start codes of seed 0."""
     workspace = context.workspace
-    prior, scale = workspace.generator.prior, workspace.config.ascent.start_scale
-    info = workspace.network.layer(layer.name)
-    candidates = Candidates(workspace)
-
-    def start(job: Job) -> npt.NDArray[np.float32]:
-        code = candidates.start(info, job)
-        return start_code(prior, layer.name, job, scale) if code is None else code
-
     return run_jobs(
         runner,
         [Job(unit, 0) for unit in units],
-        start,
+        partial(Candidates(workspace).start, workspace.network.layer(layer.name)),
         workspace.stop_rule,
         workspace.config.run.poll_every,
     )

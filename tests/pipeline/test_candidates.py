@@ -74,7 +74,6 @@ def test_the_start_scale_spreads_around_the_candidate(open_tiny: Open) -> None:
     workspace = with_candidates(open_tiny(layers=("fc",)), start_scale=0.5)
     info, job = workspace.network.layer("fc"), Job(2, 1)
     exact = Candidates(with_candidates(workspace)).start(info, job)
-    assert exact is not None
     wanted = start_code(workspace.generator.prior, "fc", job, 0.5, exact)
     np.testing.assert_array_equal(Candidates(workspace).start(info, job), wanted)
     assert not np.array_equal(wanted, exact)
@@ -87,7 +86,11 @@ def test_how_many(open_tiny: Open) -> None:
     np.testing.assert_array_equal(candidate_codes(with_candidates(plain, 5)), BANK[:5])
     assert with_candidates(plain, 99).num_candidates == len(BANK)
     none = with_candidates(plain, 0)
-    assert Candidates(none).start(none.network.layer("fc"), Job(0, 0)) is None
+    info, job = none.network.layer("fc"), Job(0, 0)
+    assert Candidates(none).chosen(info, job) is None
+    np.testing.assert_array_equal(
+        Candidates(none).start(info, job), start_code(none.generator.prior, "fc", job, scale=0.0)
+    )
     assert with_candidates(plain, brought=False).num_candidates == 0
     drawn = candidate_codes(with_candidates(plain, 300, brought=False))
     prior = plain.generator.prior
@@ -107,7 +110,9 @@ def test_what_was_found_is_kept_and_found_again_for_another_network(
 ) -> None:
     workspace = with_candidates(open_tiny(layers=("fc",)))
     info, job = workspace.network.layer("fc"), Job(1, 0)
-    first = Candidates(workspace).start(info, job)
+    said: list[str] = []
+    first = Candidates(workspace, said.append).start(info, job)
+    assert said == [f"showing 12 candidate starts to {workspace.network.card.title}, once on this machine"]
     runs: list[Readout] = []
     compile_forward = candidates.compile_forward
 
@@ -116,8 +121,9 @@ def test_what_was_found_is_kept_and_found_again_for_another_network(
         return compile_forward(network, readouts, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr(candidates, "compile_forward", counted)
-    np.testing.assert_array_equal(Candidates(workspace).start(info, job), first)
+    np.testing.assert_array_equal(Candidates(workspace, said.append).start(info, job), first)
     assert not runs
+    assert len(said) == 1
     other = replace(workspace, generator=replace(workspace.generator, digest="another"))
     Candidates(other).start(info, job)
     assert runs

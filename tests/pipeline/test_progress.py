@@ -122,6 +122,18 @@ def test_a_build_with_nothing_to_do_says_so_and_shows_no_bars() -> None:
     assert opening(make_plan(4, num_done=1)) == "3 of 4 jobs to run in 1 shards, 1 are already in the store"
 
 
+def test_what_keeps_jobs_waiting_is_said_in_a_log_and_above_the_bars() -> None:
+    lines: list[str] = []
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80, color_system=None)
+    for reporter in (LineReporter(lines.append), LiveReporter(console)):
+        with reporter:
+            reporter.start(make_plan(4))
+            reporter.note("showing [12] candidate starts")
+    assert lines[1:] == ["showing [12] candidate starts"]
+    assert "showing [12] candidate starts" in file.getvalue()
+
+
 def test_a_log_gets_lines_and_a_terminal_bars() -> None:
     assert isinstance(make_reporter(Console(file=io.StringIO())), LineReporter)
     assert isinstance(make_reporter(Console(file=io.StringIO(), force_terminal=True)), LiveReporter)

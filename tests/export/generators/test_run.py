@@ -15,8 +15,8 @@ import torch
 from export.errors import InputError, ModelError
 from export.generator import load_generator
 from export.generators import train
+from export.generators.checkpoint import read_checkpoint
 from export.generators.encoder import Encoder, choose_layers
-from export.generators.publish import read_checkpoint
 from export.generators.recipe import TrainConfig
 from export.generators.run import TrainOptions, make_trainer, parse_source, train_generator
 from export.network import Network, load_network
@@ -88,7 +88,7 @@ def test_interrupted_or_not_it_is_the_same_to_the_byte(pair: Pair, images: Path,
 
 def test_a_checkpoint_of_another_training_is_refused(pair: Pair, images: Path, tmp_path: Path) -> None:
     asked = options(images, tmp_path, steps=1)
-    trainer, _ = make_trainer(asked, pair.network)
+    trainer = make_trainer(asked, pair.network)
     trainer.step()
     torch.save(trainer.state(), tmp_path / "checkpoint.pt")
     with pytest.raises(InputError, match="another training: spatial_dim 2 is now 3; give another --out"):
@@ -102,7 +102,7 @@ def test_a_checkpoint_of_another_training_is_refused(pair: Pair, images: Path, t
 
 
 def test_weights_that_went_astray_stop_the_training(pair: Pair, images: Path, tmp_path: Path) -> None:
-    trainer, _ = make_trainer(options(images, tmp_path), pair.network)
+    trainer = make_trainer(options(images, tmp_path), pair.network)
     with torch.no_grad():
         next(trainer.generator.parameters()).fill_(float("nan"))
     with pytest.raises(ModelError, match=r"training step 1: the pixel loss is not finite; .* lower --lr"):
@@ -111,8 +111,8 @@ def test_weights_that_went_astray_stop_the_training(pair: Pair, images: Path, tm
 
 def test_bf16_trains(pair: Pair, images: Path, tmp_path: Path) -> None:
     asked = options(images, tmp_path, steps=2)
-    trainer, _ = make_trainer(replace(asked, config=replace(asked.config, precision="bf16")), pair.network)
-    plain, _ = make_trainer(asked, pair.network)
+    trainer = make_trainer(replace(asked, config=replace(asked.config, precision="bf16")), pair.network)
+    plain = make_trainer(asked, pair.network)
     ours, theirs = trainer.step(), plain.step()
     assert ours["pixel"] == pytest.approx(theirs["pixel"], rel=0.05)
     assert ours["pixel"] != theirs["pixel"]
@@ -175,10 +175,10 @@ def test_a_resumed_training_measures_no_statistics(
     pair: Pair, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = options(images, tmp_path, steps=1)
-    first, _ = make_trainer(asked, pair.network)
+    first = make_trainer(asked, pair.network)
     torch.save(first.state(), tmp_path / "checkpoint.pt")
     monkeypatch.setattr(train, "measure_statistics", lambda *_: pytest.fail("measured again"))
-    second, _ = make_trainer(asked, pair.network)
+    second = make_trainer(asked, pair.network)
     for name, value in vars(first.statistics).items():
         if isinstance(value, torch.Tensor):
             assert torch.equal(value, getattr(second.statistics, name)), name
@@ -187,9 +187,9 @@ def test_a_resumed_training_measures_no_statistics(
 
 def test_the_discriminator_sees_the_witness(pair: Pair, images: Path, tmp_path: Path) -> None:
     """Its taps are looked at after the encoder's; a checkpoint of another discriminator is refused in a sentence."""
-    alone, _ = make_trainer(options(images, tmp_path, witness=pair.network), pair.network)
+    alone = make_trainer(options(images, tmp_path, witness=pair.network), pair.network)
     asked = options(images, tmp_path, witness=pair.network, witness_taps=("pool", "stem.2"))
-    trainer, _ = make_trainer(asked, pair.network)
+    trainer = make_trainer(asked, pair.network)
     assert len(trainer.judge.heads) == len(alone.judge.heads) + 2
     before = [p.detach().clone() for p in trainer.judge.heads[-1].parameters()]
     trainer.step()

@@ -11,18 +11,17 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
-from torch.nn import functional as F
 
 from export.cards import CARD_KEY
 from export.errors import InputError, ModelError
 from export.generator import load_generator
 from export.generators.architecture import FeatureDiscriminator, GeneratorConfig, HybridGenerator
 from export.generators.encoder import Encoder, EncoderLayers
-from export.generators.images import Sampler, Source, enlarged, load
+from export.generators.images import Sampler, Source, load
 from export.generators.publish import publish
 from export.generators.recipe import TrainConfig
-from export.generators.run import published_weights
-from export.generators.train import Trainer, commonness, fitted_layout, seen_at
+from export.generators.train import Trainer
+from export.generators.weights import published_weights
 from export.models import read_model
 from tests.export.pairs import Pair
 
@@ -90,6 +89,24 @@ def test_what_climbs_moves_and_teaches(pair: Pair, images: Path, tmp_path: Path)
 
 
 @pytest.mark.usefixtures("short_statistics")
+def test_the_witness_alone_is_shown_noise(pair: Pair, images: Path, tmp_path: Path) -> None:
+    """Another opinion of the witness; what the encoder sees, and what the discriminator sees through it, stays."""
+    config = replace(CONFIG, agreement=1.0)
+    clean, noisy, again = (
+        trainer(pair, images, tmp_path, replace(config, witness_noise=noise)) for noise in (0.0, 0.5, 0.5)
+    )
+    batch, _ = clean._images(0)
+    rng = torch.Generator().manual_seed(1)
+    assert clean.witness is not None
+    assert torch.equal(clean._witnessed(clean.witness, batch, rng).taps[0], clean.witness(batch).taps[0])
+    first, second, third = (t.step() for t in (clean, noisy, again))
+    assert second == third
+    assert second["agreement"] != pytest.approx(first["agreement"], rel=1e-2)
+    for name in first.keys() - {"agreement", "hinge", "adversarial"}:
+        assert second[name] == pytest.approx(first[name], rel=0.5), name
+
+
+@pytest.mark.usefixtures("short_statistics")
 def test_a_published_checkpoint_is_the_averaged_generator(pair: Pair, images: Path, tmp_path: Path) -> None:
     t = trainer(pair, images, tmp_path)
     t.step()
@@ -135,34 +152,6 @@ def test_batches_depend_on_seed_and_step_only(images: Path, tmp_path: Path) -> N
     assert sampler.batch(0, 4).images.shape == (4, 3, 16, 16)
 
 
-def test_images_of_less_detail_are_compared_at_their_own(images: Path, tmp_path: Path) -> None:
-    sources = [Source(images, 1, 8), Source(images, 1, 18)]
-    batch = Sampler(sources, tmp_path, 16, 0).batch(0, 16)
-    assert set(batch.native_px) == {8, 16}
-    low = torch.from_numpy(batch.native_px) == 8
-    known = load(sources[0], tmp_path)
-    enlargements = {enlarged(way, 16).tobytes() for image in known for way in (image, image[:, ::-1].copy())}
-    for image in batch.images[low.numpy()]:
-        assert np.rint(image.transpose(1, 2, 0) * 255).astype(np.uint8).tobytes() in enlargements
-    fine = torch.rand(16, 3, 16, 16)
-    seen = seen_at(fine, torch.from_numpy(batch.native_px))
-    assert torch.equal(seen[~low], fine[~low])
-    torch.testing.assert_close(
-        seen_at(F.interpolate(F.avg_pool2d(fine, 2), scale_factor=2.0), torch.full((16,), 8))[low], seen[low]
-    )
-
-
-def test_a_size_that_does_not_divide_is_averaged_by_area(images: Path, tmp_path: Path) -> None:
-    batch = Sampler([Source(images, 1, 8)], tmp_path, 12, 0).batch(0, 4)
-    assert batch.images.shape == (4, 3, 12, 12)
-    assert (batch.native_px == 8).all()
-    ramp = torch.linspace(0, 1, 12).expand(1, 3, 12, 12)
-    seen = seen_at(ramp, torch.tensor([8]))
-    assert (seen.diff(dim=3) >= 0).all()
-    assert float(seen.mean()) == pytest.approx(0.5, abs=1e-6)
-    assert not torch.equal(seen, ramp)
-
-
 @pytest.mark.usefixtures("short_statistics")
 def test_training_starts_from_a_published_generator(pair: Pair, images: Path, tmp_path: Path) -> None:
     first = trainer(pair, images, tmp_path)
@@ -188,41 +177,6 @@ def test_heads_of_the_discriminator_halve_their_maps() -> None:
     (reach,) = torch.autograd.grad(scores[0][0, 0, 1, 1], maps[0])
     rows = reach[0].abs().sum(dim=(0, 2)).nonzero()
     assert int(rows.max() - rows.min()) > 40
-
-
-def test_what_stands_at_one_place_in_every_image_is_told() -> None:
-    """Cosines between pairs, counted one by one; 0 for noise, whatever its colours; 1 for one image many times."""
-    torch.manual_seed(0)
-    noise = torch.rand(6, 3, 16, 16) + torch.rand(6, 3, 1, 1)
-    pattern = torch.rand(1, 3, 16, 16)
-    assert abs(float(commonness(noise))) < 0.02
-    assert 0.2 < float(commonness(noise + pattern)) < 0.8
-    assert float(commonness(pattern.expand(6, -1, -1, -1))) == pytest.approx(1, abs=1e-5)
-    around = torch.nn.functional.avg_pool2d(noise, 3, stride=1, padding=1, count_include_pad=False)
-    flat = torch.nn.functional.normalize((noise - around).flatten(1), dim=1)
-    pairs = [float(flat[i] @ flat[j]) for i in range(6) for j in range(6) if i != j]
-    assert float(commonness(noise)) == pytest.approx(float(np.mean(pairs)), abs=1e-5)
-
-
-def test_a_start_by_place_becomes_start_and_layout() -> None:
-    """What is the same everywhere and what is not are kept apart; what is in every image alike is dropped."""
-    old = {"start.weight": torch.randn(8 * 16, 8), "start.bias": torch.randn(8 * 16)}
-    z, usual = torch.randn(3, 8), torch.randn(8)
-    linear = torch.nn.functional.linear
-    whole = linear(z, old["start.weight"]).reshape(3, 8, 16)
-    same = fitted_layout(old, replace(SHAPE, layout=True), None)
-    split = linear(z, same["start.weight"])[:, :, None] + linear(z, same["layout.weight"]).reshape(3, 8, 16)
-    torch.testing.assert_close(split, whole)
-    torch.testing.assert_close(same["start.bias"], old["start.bias"].reshape(8, 16).mean(dim=1))
-    freed = fitted_layout(old, replace(SHAPE, layout=True), usual)
-    assert float(linear(usual[None], freed["layout.weight"]).abs().max()) < 1e-5
-    across = z - (z @ usual)[:, None] * usual / usual.square().sum()  # other styles are answered as before
-    torch.testing.assert_close(linear(across, freed["layout.weight"]), linear(across, same["layout.weight"]))
-    larger = fitted_layout(old, replace(SHAPE, base=6, layout=True), usual)
-    assert larger["layout.weight"].shape == (8 * 36, 8)
-    untouched = {"start.weight": torch.randn(8, 8), "start.bias": torch.randn(8)}
-    assert fitted_layout(untouched, replace(SHAPE, layout=True), usual) is untouched
-    assert fitted_layout(old, SHAPE, usual) is old
 
 
 def test_the_global_code_alone_puts_nothing_at_one_place_in_every_image() -> None:
