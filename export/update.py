@@ -40,7 +40,7 @@ class Ascent:
 
     kind: Literal["adam", "normalized"] = "adam"
     steps: int = 60
-    lr: float = 0.35
+    lr: float = 0.25
     lr_end: float = 0.0
     beta1: float = 0.5
     beta2: float = 0.9

@@ -26,7 +26,7 @@ from pipeline.build import build
 from pipeline.config import AtlasConfig, load_config
 from pipeline.plan import make_plan
 from pipeline.progress import LineReporter
-from pipeline.records import Record
+from pipeline.records import Record, best_of
 from pipeline.workspace import open_workspace
 
 BATCH = 8
@@ -88,7 +88,7 @@ def as_seen(png: bytes) -> npt.NDArray[np.uint8]:
 
 
 def built_records(config: AtlasConfig, out: Path) -> list[Record]:
-    """Every record of the configuration's only layer.
+    """One record per unit of the configuration's only layer: of its seeds the one that the atlas shows.
 
     Raises:
         InputError: more layers than one; see also :func:`pipeline.build.build`.
@@ -97,11 +97,12 @@ def built_records(config: AtlasConfig, out: Path) -> list[Record]:
         raise InputError(f"the judge looks at one layer of classes; {config.name} has {len(config.layers)}")
     build(config, out, LineReporter(click.echo))
     workspace = open_workspace(config, out)
-    records: list[Record] = []
-    for layer in make_plan(workspace).layers:
-        for seed in layer.seeds:
-            records += workspace.store.read_units(seed.stored, layer.units).values()
-    return records
+    (layer,) = make_plan(workspace).layers
+    by_unit: dict[int, list[Record]] = {unit: [] for unit in layer.units}
+    for seed in layer.seeds:
+        for record in workspace.store.read_units(seed.stored, layer.units).values():
+            by_unit[record.unit].append(record)
+    return [best_of(records, layer.info.name) or records[0] for records in by_unit.values()]
 
 
 @click.command()
@@ -130,7 +131,7 @@ def main(source: str, generator: str | None, weights: Path | None, out: Path | N
         sys.exit(error.exit_code)
     dead = sum(record.status == "dead" for record in records)
     click.echo(
-        f"{len(records)} pictures of {len({r.unit for r in records})} classes, {dead} dead, named by SqueezeNet v1.0"
+        f"{len(records)} classes, {dead} dead, the picture shown of each of them named by SqueezeNet v1.0"
     )
     click.echo(f"top-1 {100 * verdict.share(1):.1f}%")
     click.echo(f"top-5 {100 * verdict.share(5):.1f}%")

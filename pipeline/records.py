@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,14 @@ class Record:
     image: bytes
     film_steps: tuple[int, ...] = ()
     film: bytes = b""
+
+
+def best_of(records: Iterable[Record], layer: str) -> Record | None:
+    """The record of a unit that is shown: of those that are not dead, those of the layer before those of its
+    pre-activation, the one of the highest activation; of equal ones the first seed. None where all are dead."""
+    done = [record for record in records if record.status == "done"]
+    own = [record for record in done if record.target == layer] or done
+    return max(own, key=lambda record: (record.activation, -record.seed), default=None)
 
 
 def to_parquet(records: Sequence[Record]) -> bytes:

@@ -118,7 +118,7 @@ class AscentSection(_Section):
 
     kind: Literal["adam", "normalized"] = "adam"
     steps: int = Field(default=60, ge=1)
-    lr: float = Field(default=0.35, gt=0)
+    lr: float = Field(default=0.25, gt=0)
     lr_end: float = Field(default=0.0, ge=0)
     beta1: float = Field(default=0.5, ge=0, lt=1)
     beta2: float = Field(default=0.9, ge=0, lt=1)

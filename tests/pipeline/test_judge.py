@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 import onnxruntime
+import pyarrow.parquet as pq
 import pytest
 import torch
 from click.testing import CliRunner
@@ -19,7 +20,7 @@ from export.errors import InputError, ModelError
 from export.network import resolve_network
 from export.squeezenet import FIRES, IMAGE_PX, layer_names, prepared, squeezenet
 from pipeline.config import load_config
-from pipeline.judge import Verdict, as_seen, judge, main
+from pipeline.judge import Verdict, as_seen, built_records, judge, main
 from tests.pipeline.models import write_generator, write_network
 
 FEATURES = {2: 3, 3: 4, 4: 5, 5: 7, 6: 8, 7: 9, 8: 10, 9: 12}
@@ -119,6 +120,22 @@ def test_the_last_lines_are_the_figures(weights_file: Path, tmp_path: Path) -> N
     assert first.endswith("%")
     again = CliRunner().invoke(main, arguments).output.splitlines()
     assert again[-2:] == [first, second]
+
+
+def test_of_several_seeds_the_one_shown_is_judged(tmp_path: Path) -> None:
+    write_network(tmp_path / "network.onnx")
+    write_generator(tmp_path / "generator.onnx")
+    (tmp_path / "atlas.toml").write_text(
+        'name = "judged"\n[network]\nsource = "network.onnx"\n[generator]\nsource = "generator.onnx"\n'
+        '[ascent]\nsteps = 5\nstart_scale = 1.0\n[run]\nbatch = 2\nthreads = 1\n'
+        '[[layers]]\nname = "fc"\nunits = "0:3"\nseeds = 4\n'
+    )
+    judged = built_records(load_config(str(tmp_path / "atlas.toml")), tmp_path / "out")
+    table = pq.read_table(tmp_path / "out" / "units.parquet").to_pylist()
+    assert len(table) == 12
+    highest = {unit: max((r for r in table if r["unit"] == unit), key=lambda r: r["activation"]) for unit in range(3)}
+    assert {record.unit: record.seed for record in judged} == {u: r["seed"] for u, r in highest.items()}
+    assert any(record.seed for record in judged)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from pipeline.config import load_config
 from pipeline.dataset.images import ImageSet, open_images
 from pipeline.dataset.result import DatasetResult, may_publish
 from pipeline.plan import LayerPlan, Plan, make_plan
-from pipeline.records import Record
+from pipeline.records import Record, best_of
 from pipeline.studies.base.judge import Judge, open_judge
 from pipeline.studies.base.study import MissingInput, Need
 from pipeline.workspace import CACHE, Workspace, open_workspace
@@ -93,13 +93,8 @@ class LayerResults:
     @property
     def alive(self) -> dict[int, Record]:
         """unit -> its best record of those that are not dead; units without one are left out."""
-        found = {}
-        for unit, records in self.records.items():
-            done = [record for record in records if record.status == "done"]
-            own = [record for record in done if record.target == self.name] or done
-            if own:
-                found[unit] = max(own, key=lambda record: (record.activation, -record.seed))
-        return found
+        best = {unit: best_of(records, self.name) for unit, records in self.records.items()}
+        return {unit: record for unit, record in best.items() if record is not None}
 
     @property
     def seen(self) -> Box:
