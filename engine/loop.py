@@ -44,6 +44,7 @@ class JobResult:
         code: (code_dim,) float32, the best code; of a dead job of no meaning.
         image: (image_px, image_px, 3) uint8 RGB, what the generator makes of ``code``.
         frames: by step; those asked for that lie before ``steps``, none of a dead job.
+        attempt: the one that won, where there were several.
     """
 
     unit: int
@@ -55,6 +56,7 @@ class JobResult:
     code: Vector
     image: npt.NDArray[np.uint8]
     frames: tuple[Frame, ...] = ()
+    attempt: int = 0
 
 
 def run_jobs(
@@ -65,6 +67,7 @@ def run_jobs(
     poll_every: int,
     on_result: Callable[[JobResult], None] = lambda result: None,
     frame_steps: Collection[int] = (),
+    trial_steps: int = 0,
 ) -> list[JobResult]:
     """Run jobs to their end; slots are refilled as they fall free.
 
@@ -72,7 +75,7 @@ def run_jobs(
 
     Args:
         runner: the engine; whatever its slots held before is gone.
-        jobs: each at most once.
+        jobs: each at most once; of several attempts at a unit and seed only the winner has a result.
         starts: start code (code_dim,) of a job; called once per job, when it enters a slot.
         rule: when a job ends.
         poll_every: steps between looks at the slots; must divide ``rule.max_steps``.
@@ -82,8 +85,11 @@ def run_jobs(
             The codes are copied at polls, and decoded together with the job's image: a frame costs a decoded image,
             on every runtime, and no step is held up. See :func:`spaced_steps`.
 
+        trial_steps: after which the best attempt at a unit and seed goes on alone, a multiple of ``poll_every``; 0 for
+            each attempt's end. See :class:`engine.slots.Schedule`.
+
     Returns:
-        The results in the order of ``jobs``.
+        The results in the order of ``jobs``, one per unit and seed.
 
     Raises:
         InputError: before any step: a unit the layer does not have, a job given twice, more steps than the engine's
@@ -94,9 +100,9 @@ def run_jobs(
     """
     manifest = runner.manifest
     _check_jobs(manifest, jobs, rule)
-    schedule = Schedule(jobs, runner.num_slots, rule, poll_every)
+    schedule = Schedule(jobs, runner.num_slots, rule, poll_every, trial_steps)
     _check_frames(frame_steps, poll_every)
-    harvest = _Harvest(runner, poll_every, on_result)
+    harvest = _Harvest(runner, poll_every, on_result, schedule.lost)
     changed = list(range(runner.num_slots))
     with interrupts.held():
         while schedule.busy:
@@ -105,14 +111,14 @@ def run_jobs(
                 if 0 in frame_steps:
                     harvest.keep(job, 0, code)
             runner.step(poll_every)
-            ended = schedule.record(_readings(runner))
-            harvest.add(ended)
+            at_work = set(range(runner.num_slots)) - set(schedule.free())
+            harvest.add(schedule.record(_readings(runner)))
+            changed = sorted(at_work & set(schedule.free()))
             if due := schedule.at(frame_steps):
                 for (_, job, done), code in zip(due, runner.codes([slot for slot, _, _ in due]), strict=True):
                     harvest.keep(job, done, code)
-            changed = [job.slot for job in ended]
         harvest.finish()
-    return [harvest.results[job] for job in jobs]
+    return [harvest.results[rivals] for rivals in dict.fromkeys(job.rivals for job in jobs)]
 
 
 def spaced_steps(count: int, max_steps: int, poll_every: int) -> tuple[int, ...]:
@@ -132,13 +138,28 @@ def spaced_steps(count: int, max_steps: int, poll_every: int) -> tuple[int, ...]
 
 
 class _Harvest:
-    """Takes ended jobs' codes out of their slots and decodes them a batch at a time."""
+    """Takes ended jobs' codes out of their slots and decodes them a batch at a time.
 
-    def __init__(self, runner: Runner, poll_every: int, on_result: Callable[[JobResult], None]) -> None:
-        self.results: dict[Job, JobResult] = {}
+    Args:
+        runner: the engine.
+        poll_every: steps between polls.
+        on_result: told of every result.
+        lost: whether a job has lost to another attempt, None while that is open; it is decoded once it has not.
+    """
+
+    def __init__(
+        self,
+        runner: Runner,
+        poll_every: int,
+        on_result: Callable[[JobResult], None],
+        lost: Callable[[Job], bool | None],
+    ) -> None:
+        self.results: dict[tuple[int, int], JobResult] = {}
         self._runner = runner
         self._poll_every = poll_every
         self._on_result = on_result
+        self._lost = lost
+        self._open: list[tuple[Ended, Vector]] = []
         self._pending: list[tuple[Ended, Vector]] = []
         self._kept: dict[Job, list[tuple[int, Vector]]] = {}
 
@@ -150,7 +171,8 @@ class _Harvest:
     def add(self, ended: Sequence[Ended]) -> None:
         """Copy the best codes of jobs that have just ended; decode whole batches."""
         if ended:
-            self._pending += zip(ended, self._runner.best_codes([job.slot for job in ended]), strict=True)
+            self._open += zip(ended, self._runner.best_codes([job.slot for job in ended]), strict=True)
+        self._settle()
         batch = self._runner.num_slots
         while len(self._pending) >= batch:
             self._decode(self._pending[:batch])
@@ -160,6 +182,14 @@ class _Harvest:
         """Decode what is left."""
         self._decode(self._pending)
         self._pending = []
+
+    def _settle(self) -> None:
+        """Pass on those that have ended and not lost; forget losers and their frames."""
+        verdicts = [(item, self._lost(item[0].job)) for item in self._open]
+        self._pending += [item for item, lost in verdicts if lost is False]
+        self._open = [item for item, lost in verdicts if lost is None]
+        for job in [job for job in self._kept if self._lost(job)]:
+            del self._kept[job]
 
     def _decode(self, part: Sequence[tuple[Ended, Vector]]) -> None:
         if not part:
@@ -179,8 +209,9 @@ class _Harvest:
                 code=code,
                 image=image,
                 frames=tuple(Frame(step, next(rest)) for step, _ in frames),
+                attempt=ended.job.attempt,
             )
-            self.results[ended.job] = result
+            self.results[ended.job.rivals] = result
             self._on_result(result)
 
     def _images(self, codes: Sequence[Vector]) -> list[npt.NDArray[np.uint8]]:

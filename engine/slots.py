@@ -7,9 +7,9 @@ job's result cannot depend on which jobs share its batch. Slots are refilled onl
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Container, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from export.errors import InputError
@@ -24,10 +24,21 @@ class Job:
     Attributes:
         unit: index of the unit in its layer.
         seed: chooses the start code.
+        attempt: likewise; of the attempts at one unit and seed only the best is a result, see :class:`Schedule`.
     """
 
     unit: int
     seed: int
+    attempt: int = 0
+
+    def attempts(self, count: int) -> list[Job]:
+        """So many attempts at it."""
+        return [replace(self, attempt=number) for number in range(count)]
+
+    @property
+    def rivals(self) -> tuple[int, int]:
+        """What jobs have in common that are attempts at the same."""
+        return self.unit, self.seed
 
 
 @dataclass(frozen=True)
@@ -143,14 +154,26 @@ class Schedule:
 
     While :attr:`busy`: :meth:`refill`, run ``poll_every`` steps, :meth:`record`.
     Each job enters exactly one slot once, in the given order.
+
+    Where there are several attempts at a unit and seed, the one whose best activation is the highest after
+    ``trial_steps`` steps, or at its end if that comes before, wins (of equal ones the first), and the others leave.
+    Until all of them are that far, those that are go on. So who wins depends on their histories alone, and not on who
+    entered when; a loser that has ended meanwhile has lost all the same.
     """
 
-    def __init__(self, jobs: Sequence[Job], num_slots: int, rule: StopRule, poll_every: int) -> None:
-        """Raises InputError if a job is given twice or ``rule.max_steps`` is not a multiple of ``poll_every``."""
+    def __init__(
+        self, jobs: Sequence[Job], num_slots: int, rule: StopRule, poll_every: int, trial_steps: int = 0
+    ) -> None:
+        """Raises InputError if a job is given twice, or steps are not a multiple of ``poll_every``."""
         if poll_every < 1 or rule.max_steps % poll_every:
             raise InputError(
                 f"a job's {rule.max_steps} steps are not a multiple of the {poll_every} steps between polls; "
                 "change one of them"
+            )
+        if trial_steps % poll_every or not 0 <= trial_steps <= rule.max_steps:
+            raise InputError(
+                f"the best of several attempts is chosen after {trial_steps} steps, which is not a multiple of the "
+                f"{poll_every} steps between polls or beyond the {rule.max_steps} of a job; change one of them"
             )
         if len(set(jobs)) != len(jobs):
             twice = next(job for index, job in enumerate(jobs) if job in jobs[:index])
@@ -159,6 +182,11 @@ class Schedule:
         self._slots: list[Slot | None] = [None] * num_slots
         self._rule = rule
         self._poll_every = poll_every
+        self._trial_polls = trial_steps // poll_every
+        attempts = Counter(job.rivals for job in jobs)
+        self._open = {rivals: count for rivals, count in attempts.items() if count > 1}
+        self._trials: dict[tuple[int, int], dict[Job, float]] = {rivals: {} for rivals in self._open}
+        self._winners: dict[tuple[int, int], Job] = {}
 
     @property
     def busy(self) -> bool:
@@ -187,8 +215,17 @@ class Schedule:
                 found.append((index, slot.job, done))
         return found
 
+    def lost(self, job: Job) -> bool | None:
+        """Whether a rival has won; None while that is open."""
+        if job.rivals in self._open:
+            return None
+        return self._winners.get(job.rivals, job) != job
+
     def record(self, readings: Sequence[Reading]) -> list[Ended]:
-        """Add one reading per slot (those of free slots are ignored) and return the jobs that leave."""
+        """Add one reading per slot (those of free slots are ignored) and return the jobs that have ended.
+
+        The slots of those that have lost are free afterwards, too.
+        """
         ended = []
         for index, (slot, reading) in enumerate(zip(self._slots, readings, strict=True)):
             if slot is None:
@@ -198,4 +235,19 @@ class Schedule:
             if status is not None:
                 ended.append(Ended(index, slot.job, status, tuple(slot.history)))
                 self._slots[index] = None
+            if status is not None or len(slot.history) == self._trial_polls:
+                self._try(slot.job, reading.best if status != "dead" else -math.inf)
+        for index, slot in enumerate(self._slots):
+            if slot is not None and self.lost(slot.job):
+                self._slots[index] = None
         return ended
+
+    def _try(self, job: Job, best: float) -> None:
+        """Note how far an attempt has come in its trial; the last one decides."""
+        trial = self._trials.get(job.rivals)
+        if trial is None or job in trial:
+            return
+        trial[job] = best
+        if len(trial) == self._open[job.rivals]:
+            self._winners[job.rivals] = max(trial, key=lambda rival: (trial[rival], -rival.attempt))
+            del self._open[job.rivals], self._trials[job.rivals]

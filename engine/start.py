@@ -21,11 +21,12 @@ def start_code(
     Args:
         prior: of the generator's code.
         layer: the layer as the user named it.
-        job: unit and seed.
+        job: unit, seed and attempt.
         scale: 0 starts at the centre, 1 spreads starts as widely as encoded images.
         centre: (code_dim,); the prior's mean by default.
     """
-    noise = standard_normal(f"{layer}\n{job.unit}\n{job.seed}", prior.code_dim)
+    further = f"\n{job.attempt}" if job.attempt else ""
+    noise = standard_normal(f"{layer}\n{job.unit}\n{job.seed}{further}", prior.code_dim)
     code = (prior.mean if centre is None else centre) + np.float32(scale) * prior.std * noise
     return prior.constrain(code)
 

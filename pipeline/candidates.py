@@ -3,7 +3,8 @@
 An ascent that starts at the mean code has to invent a whole picture, and ends in a patchwork of textures; one that
 starts at a code of something like the unit's own images has a picture to improve. The candidates come with the
 generator (``candidates`` of its ``NAME.codes.npz``), or are drawn from its prior. All of them are decoded and shown to
-the network once; a unit's seed ``s`` starts at the one that activates it most but ``s``.
+the network once; a unit's seed ``s`` starts at the one that activates it most but ``s``, of several attempts
+(``[start] attempts``) each at one of its own.
 
 Which candidate a unit gets depends on the network and the generator alone, so no decision is stored; where two are as
 good to the last digits, machines may differ, as they do in the ascents themselves.
@@ -27,8 +28,8 @@ from pipeline.forward import Forward
 from pipeline.tuning import cache_file
 from pipeline.workspace import Workspace
 
-NUM_RANKED = 16
-"""Candidates that are told apart for a unit; further seeds begin again with the first, and other noise."""
+NUM_RANKED = 32
+"""Candidates that are told apart for a unit; further seeds and attempts begin again with the first, and other noise."""
 
 BATCH = 8
 
@@ -72,7 +73,8 @@ class Candidates:
         if layer.name not in self._orders:
             self._orders |= self._ranked(layer)
         order = self._orders[layer.name][job.unit]
-        centre = self._candidates()[order[job.seed % len(order)]]
+        place = job.seed * workspace.config.start.attempts + job.attempt
+        centre = self._candidates()[order[place % len(order)]]
         scale = workspace.config.ascent.start_scale
         return start_code(workspace.generator.prior, layer.name, job, scale, centre)
 

@@ -130,9 +130,7 @@ def main(source: str, generator: str | None, weights: Path | None, out: Path | N
         click.secho(f"error: {error}", fg="red", err=True)
         sys.exit(error.exit_code)
     dead = sum(record.status == "dead" for record in records)
-    click.echo(
-        f"{len(records)} classes, {dead} dead, the picture shown of each of them named by SqueezeNet v1.0"
-    )
+    click.echo(f"{len(records)} classes, {dead} dead, the picture shown of each of them named by SqueezeNet v1.0")
     click.echo(f"top-1 {100 * verdict.share(1):.1f}%")
     click.echo(f"top-5 {100 * verdict.share(5):.1f}%")
 

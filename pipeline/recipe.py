@@ -11,7 +11,7 @@ from export.manifest import GRAPH_REVISION
 from export.prior import CodePrior
 
 KEY_LENGTH = 20
-LATER = ("candidates", "start", "film")
+LATER = ("attempts", "candidates", "start", "film")
 """Fields that the first recipes had not."""
 
 
@@ -33,6 +33,7 @@ class Recipe:
         poll_every: steps between looks at the slots.
         start_scale: spread of the start codes.
         candidates: codes that are tried as starts, see :mod:`pipeline.candidates`; None where jobs start at the mean.
+        attempts: ``count`` per job and ``trial_steps``, see :class:`engine.slots.Schedule`; None where there is one.
         start: digest of the codes of an earlier network that the jobs start from, see :mod:`pipeline.warm`; None where
             they start from drawn codes.
         runtime: its name.
@@ -61,6 +62,7 @@ class Recipe:
     batch: int
     seed: int
     candidates: int | None = None
+    attempts: dict[str, int] | None = None
     start: str | None = None
     film: dict[str, Any] | None = None
     graph_revision: int = GRAPH_REVISION

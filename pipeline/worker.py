@@ -96,21 +96,26 @@ def run_units(
             none, from a drawn code.
         frame_steps: see :func:`engine.loop.run_jobs`.
     """
-    known, chosen = codes or {}, {}
+    known, chosen, count = codes or {}, {}, workspace.config.start.attempts
     for job in jobs:
-        code = known[job.unit] if job.unit in known else engines.candidates.chosen(layer, job)
-        if code is not None:
-            chosen[job] = code
+        if job.unit in known:
+            chosen[job] = known[job.unit]
+            continue
+        for attempt in job.attempts(count):
+            code = engines.candidates.chosen(layer, attempt)
+            if code is not None:
+                chosen[attempt] = code
     runner = engines.runner(layer.name, pre_activation=False)
     run = partial(_run, workspace, on_record=on_record, frame_steps=frame_steps)
     cold = set(run(runner, list(chosen), codes=chosen, keep_dead=False)) if chosen else set()
-    left = [job for job in jobs if job not in chosen or job in cold]
+    left = [attempt for job in jobs if job not in chosen or job in cold for attempt in job.attempts(count)]
     if layer.pre_activation is None:
         run(runner, left, codes={}, keep_dead=True)
         return
     dead = run(runner, left, codes={}, keep_dead=False)
     if dead:
-        run(engines.runner(layer.name, pre_activation=True), dead, codes={}, keep_dead=True)
+        again = [attempt for job in dead for attempt in job.attempts(count)]
+        run(engines.runner(layer.name, pre_activation=True), again, codes={}, keep_dead=True)
 
 
 def layer_facts(manifest: StepManifest) -> dict[str, Any]:
@@ -167,7 +172,7 @@ def _run(
     keep_dead: bool,
     frame_steps: tuple[int, ...],
 ) -> list[Job]:
-    """Run jobs; return those that were dead, which are reported only if ``keep_dead``."""
+    """Run attempts; return the jobs whose every attempt was dead, which are reported only if ``keep_dead``."""
     target, layer = runner.manifest.target, runner.manifest.layer
     prior, scale = workspace.generator.prior, workspace.config.ascent.start_scale
     dead: list[Job] = []
@@ -186,5 +191,6 @@ def _run(
         workspace.config.run.poll_every,
         take,
         frame_steps,
+        workspace.trial_steps,
     )
-    return [job for job in jobs if job in set(dead)]
+    return dead

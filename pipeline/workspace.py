@@ -116,13 +116,21 @@ class Workspace:
             dead_after=section.dead_after,
         )
 
+    @property
+    def trial_steps(self) -> int:
+        """After how many steps the best of several attempts goes on alone; 0 where there is one."""
+        start, polls = self.config.start, self.config.run.poll_every
+        if start.attempts == 1:
+            return 0
+        return start.trial_steps or max(1, self.config.ascent.steps // 4 // polls) * polls
+
     def labels_of(self, layer: LayerInfo) -> tuple[str, ...] | None:
         """Names of a layer's units: the classes, if it is a vector of that many components."""
         return self.labels if self.labels and layer.shape == (len(self.labels),) else None
 
     def recipe(self, layer: LayerInfo, seed: int) -> Recipe:
         """The recipe of one (layer, seed)."""
-        run = self.config.run
+        run, start = self.config.run, self.config.start
         return Recipe(
             network=self.network.digest,
             generator=self.generator.digest,
@@ -135,6 +143,7 @@ class Workspace:
             poll_every=run.poll_every,
             start_scale=self.config.ascent.start_scale,
             candidates=self.num_candidates or None,
+            attempts={"count": start.attempts, "trial_steps": self.trial_steps} if start.attempts > 1 else None,
             runtime=self.builder.name,
             runtime_version=self.runtime_version,
             precision=run.precision,

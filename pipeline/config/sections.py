@@ -207,10 +207,15 @@ class StartSection(_Section):
         candidates: else from that one of so many codes which activates the unit most, see :mod:`pipeline.candidates`;
             0 starts at the prior's mean. By default those that the generator brings; where it brings none, so many are
             drawn from its prior.
+        attempts: starts of each unit and seed that are climbed from; the one that is highest after ``trial_steps`` goes
+            on alone. A job with a code of ``from_last`` has one attempt.
+        trial_steps: a multiple of ``run.poll_every``; by default a quarter of the ascent's, in whole polls.
     """
 
     from_last: bool = True
     candidates: int | None = Field(default=None, ge=0, le=65536)
+    attempts: int = Field(default=1, ge=1, le=64)
+    trial_steps: int | None = Field(default=None, ge=1)
 
 
 class PublishSection(_Section):
@@ -329,6 +334,12 @@ class AtlasConfig(_Section):
             raise ValueError(
                 f"run.poll_every: {self.run.poll_every} must divide ascent.steps, {self.ascent.steps}; "
                 "change one of them"
+            )
+        trial = self.start.trial_steps
+        if trial is not None and (trial % self.run.poll_every or trial > self.ascent.steps):
+            raise ValueError(
+                f"start.trial_steps: {trial} must be a multiple of run.poll_every, {self.run.poll_every}, and at most "
+                f"ascent.steps, {self.ascent.steps}"
             )
         return self
 

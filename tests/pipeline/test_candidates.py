@@ -19,7 +19,7 @@ from pipeline.config.sections import StartSection
 from pipeline.engines import Engines
 from pipeline.plan import make_plan
 from pipeline.workspace import Workspace
-from tests.pipeline.models import CODE_DIM, DEAD_BUT_REVIVED
+from tests.pipeline.models import CODE_DIM, DEAD, DEAD_BUT_REVIVED
 from tests.pipeline.test_worker import make_all
 
 Open = Callable[..., Workspace]
@@ -145,3 +145,43 @@ def test_a_build_starts_there_and_falls_back_where_a_unit_is_dead(open_tiny: Ope
             assert record.activation > before[layer, unit, seed].activation - 0.5
     assert records["relu1", DEAD_BUT_REVIVED, 0].target == "conv1"
     assert {seed.recipe.candidates for layer in make_plan(workspace).layers for seed in layer.seeds} == {len(BANK)}
+
+
+def test_of_several_attempts_the_best_is_kept(open_tiny: Open) -> None:
+    """Each starts at a candidate of its own; decided at the end, the highest of what seeds would have found."""
+    workspace = with_candidates(open_tiny(layers=("fc",)), steps=10)
+    with Engines(workspace) as engines:
+        seeds = make_all(seeded(workspace, 6), engines)
+    several = trying(workspace, 3, 10)
+    with Engines(several) as engines:
+        records = make_all(seeded(several, 2), engines)
+    assert len(records) == 2 * len({unit for _, unit, _ in records})
+    for (layer, unit, seed), record in records.items():
+        rivals = [seeds[layer, unit, 3 * seed + attempt] for attempt in range(3)]
+        best = max(rivals, key=lambda rival: rival.activation)
+        assert record.activation == best.activation
+        assert record.image == best.image
+    assert any(seeds["fc", unit, 0].activation < record.activation for (_, unit, _), record in records.items())
+    keys = {w.recipe(w.network.layer("fc"), 0).key for w in (workspace, several, trying(workspace, 3, 5))}
+    assert len(keys) == 3
+    assert "attempts" not in workspace.recipe(workspace.network.layer("fc"), 0).to_dict()
+    assert trying(workspace, 3, None).trial_steps == 5  # a quarter of ten steps, in whole polls
+
+
+def test_attempts_of_dead_units_are_revived_or_stay_dead(open_tiny: Open) -> None:
+    workspace = trying(with_candidates(open_tiny(layers=("relu1",)), steps=10), 3, 5)
+    with Engines(workspace) as engines:
+        records = make_all(workspace, engines)
+    assert {unit for _, unit, _ in records} == set(range(workspace.network.layer("relu1").num_units))
+    assert (records["relu1", DEAD_BUT_REVIVED, 0].status, records["relu1", DEAD, 0].status) == ("done", "dead")
+    assert records["relu1", DEAD_BUT_REVIVED, 0].target == "conv1"
+
+
+def trying(workspace: Workspace, attempts: int, trial_steps: int | None) -> Workspace:
+    start = workspace.config.start.model_copy(update={"attempts": attempts, "trial_steps": trial_steps})
+    return replace(workspace, config=workspace.config.model_copy(update={"start": start}))
+
+
+def seeded(workspace: Workspace, seeds: int) -> Workspace:
+    layers = tuple(layer.model_copy(update={"seeds": seeds}) for layer in workspace.config.layers)
+    return replace(workspace, config=workspace.config.model_copy(update={"layers": layers}))

@@ -57,6 +57,8 @@ FAULTS = [
     ('[ascent]\nkind = "sgd"', ["ascent.kind: 'sgd' is wrong; expected 'adam' or 'normalized'"]),
     ('[run]\nprecision = "int8"', ["run.precision: 'int8' is wrong; expected 'fp32', 'bf16' or 'fp16'"]),
     ("[run]\npoll_every = 7", ["run.poll_every: 7 must divide ascent.steps, 60; change one of them"]),
+    ("[start]\ntrial_steps = 12", ["start.trial_steps: 12 must be a multiple of run.poll_every, 5, and at most"]),
+    ("[start]\ntrial_steps = 65", ["start.trial_steps: 65 must be a multiple of run.poll_every, 5, and at most"]),
     ('[[layers]]\nname = "a"\nunits = "1-3"', ["layers[2].units: '1-3' is wrong; expected \"all\", a range"]),
     ('[[layers]]\nname = "a"\nunits = []', ["layers[2].units: [] is wrong"]),
     ('[[layers]]\nname = "a"\nunits = [1, "b"]', ["layers[2].units: [1, 'b'] is wrong"]),

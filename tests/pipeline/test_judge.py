@@ -127,7 +127,7 @@ def test_of_several_seeds_the_one_shown_is_judged(tmp_path: Path) -> None:
     write_generator(tmp_path / "generator.onnx")
     (tmp_path / "atlas.toml").write_text(
         'name = "judged"\n[network]\nsource = "network.onnx"\n[generator]\nsource = "generator.onnx"\n'
-        '[ascent]\nsteps = 5\nstart_scale = 1.0\n[run]\nbatch = 2\nthreads = 1\n'
+        "[ascent]\nsteps = 5\nstart_scale = 1.0\n[run]\nbatch = 2\nthreads = 1\n"
         '[[layers]]\nname = "fc"\nunits = "0:3"\nseeds = 4\n'
     )
     judged = built_records(load_config(str(tmp_path / "atlas.toml")), tmp_path / "out")

@@ -30,6 +30,7 @@ CHANGES: dict[str, object] = {
     "precision": "bf16",
     "batch": 5,
     "candidates": 7,
+    "attempts": {"count": 4, "trial_steps": 15},
     "start": "d" * 20,
     "film": {"steps": [0, 5], "px": 64},
     "seed": 1,
