@@ -61,6 +61,7 @@ class Control:
         generator: as in a configuration.
         weights: state dict for a PyTorch network.
         seeds: start codes per mixture.
+        attempts: starts per seed, the best of which goes on after a quarter of the steps; one from a start picture.
         steps: of ascent.
         runtime: by default the first that can run here.
         same_start: every mixture starts from the same codes; else a single unit starts where an atlas starts it.
@@ -75,6 +76,7 @@ class Control:
     generator: str = "bundled:lite0-hybrid"
     weights: Path | None = None
     seeds: int = 1
+    attempts: int = 1
     steps: int = 100
     runtime: str | None = None
     same_start: bool = False
@@ -143,8 +145,8 @@ def run_control(control: Control) -> list[Made]:
         InputError: what was asked for is wrong; nothing has been computed.
         EngineError: the runtime failed.
     """
-    if not control.mixtures or control.seeds < 1:
-        raise InputError("nothing is asked for; give units, or mixtures of them, and at least one seed")
+    if not control.mixtures or control.seeds < 1 or control.attempts < 1:
+        raise InputError("nothing is asked for; give units, or mixtures of them, and at least one seed and attempt")
     network = network_of(control.network, control.weights)
     info = network.layer(control.layer)
     weights = _weights(control.mixtures, info)
@@ -181,20 +183,22 @@ def _climb(
         if starts is not None:
             return starts[job.seed]
         units = control.mixtures[job.unit].weights
-        chosen = engines.candidates.chosen(objective, Job(0 if control.same_start else job.unit, job.seed))
+        chosen = engines.candidates.chosen(objective, replace(job, unit=0) if control.same_start else job)
         if chosen is not None:
             return chosen
         unit = units[0][0] if len(units) == 1 and not control.same_start else 0
-        return start_code(prior, control.layer, Job(unit, job.seed), scale)
+        return start_code(prior, control.layer, replace(job, unit=unit), scale)
 
+    attempts = workspace.config.start.attempts
     objective = extended.layer(OBJECTIVE)
     with Engines(workspace) as engines:
         results = run_jobs(
             engines.runner(OBJECTIVE, pre_activation=False),
-            jobs,
+            [attempt for job in jobs for attempt in job.attempts(attempts)],
             start,
             workspace.stop_rule,
             workspace.config.run.poll_every,
+            trial_steps=workspace.trial_steps,
         )
     info = network.layer(control.layer)
     target = info.pre_activation if pre_activation else info.name
@@ -275,8 +279,10 @@ def _open(
     workspace = open_sheet(
         str(network.path), OBJECTIVE, folder, control.generator, steps=steps, runtime=control.runtime, ascent=ascent
     )
-    run = workspace.config.run.model_copy(update={"batch": min(MAX_BATCH, num_jobs)})
-    config = workspace.config.model_copy(update={"run": run})
+    attempts = control.attempts if control.start is None else 1
+    run = workspace.config.run.model_copy(update={"batch": min(MAX_BATCH, num_jobs * attempts)})
+    start = workspace.config.start.model_copy(update={"attempts": attempts})
+    config = workspace.config.model_copy(update={"run": run, "start": start})
     return replace(workspace, config=config, network=network)
 
 

@@ -17,6 +17,13 @@ from pipeline.cli.group import cli, output_option
 @click.option("--generator", default="bundled:lite0-hybrid", show_default=True, help="bundled:NAME or an .onnx file.")
 @click.option("--weights", type=click.Path(path_type=Path), help="State dict for a PyTorch network.")
 @click.option("--seeds", type=click.IntRange(min=1), default=1, show_default=True, help="Start codes per unit.")
+@click.option(
+    "--attempts",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Starts tried per code; the best goes on.",
+)
 @click.option("--steps", type=click.IntRange(min=1), default=100, show_default=True, help="Steps of ascent.")
 @click.option("--runtime", help="One that `neuron-atlas engines` lists; by default the fastest kind that can run here.")
 @click.option("--mix", "mixes", multiple=True, help="Several units as one, repeatable: 'UNIT=WEIGHT; UNIT=-WEIGHT'.")

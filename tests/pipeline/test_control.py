@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from export.errors import InputError
 from export.network import load_network
 from pipeline import cli
 from pipeline.control import Control, Mixture, between, run_control
@@ -46,6 +47,18 @@ def test_two_units_make_the_colour_between_them(models: Path) -> None:
     made = run_control(control(models, (mix(yellow=1.0, pink=1.0, green=-0.5), mix(yellow=1.0), mix(pink=1.0))))
     assert [colour(one.image) for one in made] == [[1, 0, 1], [1, 1, 0], [1, 0, 1]]
     assert made[0].objective > made[0].start_objective
+
+
+def test_of_several_attempts_the_best_is_made(models: Path) -> None:
+    """One picture per mixture and seed, never lower after the trial than from the first start."""
+    mixtures = (mix(yellow=1.0, pink=1.0), mix(red=-1.0))
+    several = run_control(control(models, mixtures, seeds=2, attempts=4))
+    assert [(one.mixture, one.seed) for one in several] == [(m, seed) for m in mixtures for seed in range(2)]
+    alone = run_control(control(models, mixtures, seeds=2))
+    assert all(many.objective > one.objective - 0.1 for many, one in zip(several, alone, strict=True))
+    assert any((many.code != one.code).any() for many, one in zip(several, alone, strict=True))
+    with pytest.raises(InputError, match="at least one seed and attempt"):
+        run_control(control(models, mixtures, attempts=0))
 
 
 def test_a_negative_unit_is_avoided(models: Path) -> None:
