@@ -236,7 +236,7 @@ class Schedule:
                 ended.append(Ended(index, slot.job, status, tuple(slot.history)))
                 self._slots[index] = None
             if status is not None or len(slot.history) == self._trial_polls:
-                self._try(slot.job, reading.best if status != "dead" else -math.inf)
+                self._try(slot.job, -math.inf if status == "dead" or math.isnan(reading.best) else reading.best)
         for index, slot in enumerate(self._slots):
             if slot is not None and self.lost(slot.job):
                 self._slots[index] = None

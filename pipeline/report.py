@@ -10,7 +10,7 @@
      "layers": {NAME: {"jobs", "made", "dead", "mean_activation", "seconds", "units_per_s", "image_steps_per_s"}}}
 
 ``made`` is by this process in this run, ``found`` was made by others meanwhile; ``mean_activation`` is over the units
-that are not dead, of those made.
+that are not dead, of those made; ``image_steps_per_s`` counts the steps of results, not those of attempts that lost.
 """
 
 from __future__ import annotations
