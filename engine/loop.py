@@ -84,7 +84,6 @@ def run_jobs(
         frame_steps: steps after which a job's picture is kept, multiples of ``poll_every``; 0 keeps that of the start.
             The codes are copied at polls, and decoded together with the job's image: a frame costs a decoded image,
             on every runtime, and no step is held up. See :func:`spaced_steps`.
-
         trial_steps: after which the best attempt at a unit and seed goes on alone, a multiple of ``poll_every``; 0 for
             each attempt's end. See :class:`engine.slots.Schedule`.
 

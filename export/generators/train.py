@@ -274,6 +274,8 @@ class Trainer:
 
     def _witnessed(self, witness: Encoder, images: torch.Tensor, rng: torch.Generator) -> Features:
         """What the witness sees of images (N, 3, S, S) with noise in them."""
+        if not self.config.witness_noise:
+            return witness(images)
         strength = self.config.witness_noise * torch.rand(len(images), 1, 1, 1, generator=rng)
         return witness(images + (strength * torch.randn(images.shape, generator=rng)).to(images))
 

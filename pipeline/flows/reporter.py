@@ -23,7 +23,7 @@ TABLE_S = 60.0
 
 
 class RunReporter:
-    """See :class:`pipeline.progress.Reporter`. Without a report, as in a helper, it tells of nothing.
+    """See :class:`pipeline.progress.Reporter`. Without a report, as in a helper, it tells of notes alone.
 
     Args:
         write: writes a line of the log.
