@@ -173,7 +173,7 @@ def pooling_matrix(size: int, out: int) -> npt.NDArray[np.float32]:
 
 def refining(steps: int, lr: float) -> Ascent:
     """The schedule of refining: Adam with long memories, the rate falling to 0."""
-    return Ascent(kind="adam", steps=steps, lr=lr, lr_end=0.0, beta1=0.9, beta2=0.99)
+    return Ascent(kind="adam", steps=steps, lr=lr, lr_end=0.0, warmup=0, beta1=0.9, beta2=0.99)
 
 
 def undecayed(prior: CodePrior) -> CodePrior:

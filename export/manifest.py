@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-GRAPH_REVISION = 4
+GRAPH_REVISION = 5
 """Raised whenever a change of the graph passes, the vjp rules or the update can change a job's result."""
 
 

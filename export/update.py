@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from export.manifest import StateField
 from export.prior import CodePrior
+from export.view import NO_ZOOM
 from export.vjp.emit import Emitter, shape_of
 
 TINY = 1e-30
@@ -30,10 +31,13 @@ class Ascent:
         steps: length of the schedule.
         lr: first learning rate, in units of the code.
         lr_end: last learning rate.
+        warmup: steps of Adam over which the rate rises to that schedule; ``normalized`` has none. The first of them
+            move every component as far as any other, however small its derivative (the moments of one gradient are
+            that gradient): at the full rate they throw a code off the candidate that it started at.
         beta1: Adam's decay of the first moment.
         beta2: Adam's decay of the second moment.
         jitter_px: largest shift of the view, in pixels of the network's input.
-        zoom: largest relative change of the view's size, both ways.
+        zoom: smallest and largest magnification of the view, about its centre.
         rotate_deg: largest rotation of the view, both ways.
         fit: how the image meets the network's input: ``resize`` or ``crop``.
     """
@@ -42,16 +46,20 @@ class Ascent:
     steps: int = 60
     lr: float = 0.25
     lr_end: float = 0.0
+    warmup: int = 10
     beta1: float = 0.5
     beta2: float = 0.9
     jitter_px: int = 0
-    zoom: float = 0.0
+    zoom: tuple[float, float] = NO_ZOOM
     rotate_deg: float = 0.0
     fit: Literal["resize", "crop"] = "resize"
 
     def learning_rates(self) -> np.ndarray:
-        """(steps,) float32, ``lr + (lr_end - lr) i / (steps - 1)``."""
-        return np.linspace(self.lr, self.lr_end, self.steps).astype(np.float32)
+        """(steps,) float32, ``lr + (lr_end - lr) i / (steps - 1)``, of Adam times ``min(1, (i + 1) / warmup)``."""
+        rates = np.linspace(self.lr, self.lr_end, self.steps)
+        if self.kind == "adam" and self.warmup:
+            rates *= np.minimum(1, np.arange(1, self.steps + 1) / self.warmup)
+        return rates.astype(np.float32)
 
 
 def state_fields(ascent: Ascent, code_dim: int) -> tuple[StateField, ...]:

@@ -17,9 +17,10 @@ from export.errors import ModelError
 from export.rotation import Rotation, make_rotation
 
 JITTER_PERIOD = 5
-"""The last step of every JITTER_PERIOD looks without jitter; only those steps are recorded."""
+"""The last step of every JITTER_PERIOD, and the last of all, look without jitter; only those are recorded."""
 NUM_ZOOMS = 5
-"""Zooms drawn from, evenly spaced from one end to the other."""
+"""Magnifications drawn from, evenly spaced from the smallest to the largest."""
+NO_ZOOM = (1.0, 1.0)
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ def make_view(
     jitter_px: int,
     steps: int,
     seed: int = 0,
-    zoom: float = 0.0,
+    zoom: tuple[float, float] = NO_ZOOM,
     rotate_deg: float = 0.0,
 ) -> View:
     """Make the view of a network input of (height, width) on a generator image.
@@ -144,7 +145,7 @@ def make_view(
         jitter_px: largest shift in network pixels, both ways.
         steps: length of the schedule.
         seed: of the jitter sequence, the same for every job.
-        zoom: largest relative change of size, both ways.
+        zoom: smallest and largest magnification, about the centre.
         rotate_deg: largest angle, both ways.
 
     Raises:
@@ -158,14 +159,15 @@ def make_view(
     matrix = crop_matrix if fit == "crop" else resize_matrix
     rng = np.random.default_rng(seed)
     still = np.arange(steps) % JITTER_PERIOD == JITTER_PERIOD - 1
+    still[-1] = True
     offsets = rng.integers(-jitter_px, jitter_px + 1, size=(2, steps))
-    zooms = (
-        np.linspace(1 - zoom, 1 + zoom, NUM_ZOOMS)[rng.integers(0, NUM_ZOOMS, size=steps)] if zoom else np.ones(steps)
-    )
+    zooms = np.ones(steps)
+    if zoom != NO_ZOOM:
+        zooms = np.linspace(*zoom, NUM_ZOOMS)[rng.integers(0, NUM_ZOOMS, size=steps)]
     offsets[:, still], zooms[still] = 0, 1.0
     rotation = make_rotation(rotate_deg, steps, still, rng) if rotate_deg else None
     keys = [[(int(shift), float(z)) for shift, z in zip(axis, zooms, strict=True)] for axis in offsets]
-    if zoom:
+    if zoom != NO_ZOOM:
         looks = sorted({key for axis in keys for key in axis} | {(0, 1.0)})
     else:
         looks = [(shift, 1.0) for shift in range(-jitter_px, jitter_px + 1)]

@@ -105,7 +105,8 @@ class Engines:
 
     def _parity_file(self, graph: StepGraph) -> Path:
         workspace, manifest = self._workspace, graph.manifest
-        facts = {"target": manifest.target, "ascent": asdict(workspace.ascent), "batch": manifest.batch}
+        ascent = asdict(workspace.ascent(workspace.network.layer(manifest.layer)))
+        facts = {"target": manifest.target, "ascent": ascent, "batch": manifest.batch}
         return cache_file("parity", {**identity(workspace), **facts, "decay": workspace.config.generator.decay})
 
     def _reference(self, graph: StepGraph) -> Probe | None:

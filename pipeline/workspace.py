@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -19,9 +20,10 @@ from export.generator import Declared, Generator, resolve_generator
 from export.network import LayerInfo, Network, resolve_network
 from export.step import compile_decode
 from export.update import Ascent
+from export.view import NO_ZOOM
 from pipeline.config import AtlasConfig
-from pipeline.config.sections import STEPS_PER_FRAME
-from pipeline.recipe import Recipe, prior_digest
+from pipeline.config.sections import STEPS_PER_FRAME, ZOOM_OF_CLASSES
+from pipeline.recipe import Recipe, canonical_json, prior_digest
 from pipeline.store import Store
 from pipeline.tuning import tuned_batch
 
@@ -89,18 +91,20 @@ class Workspace:
             return asked or 0
         return len(brought) if asked is None else min(asked, len(brought))
 
-    @property
-    def ascent(self) -> Ascent:
+    def ascent(self, layer: LayerInfo) -> Ascent:
+        """How the units of a layer are climbed."""
         section = self.config.ascent
+        nearer = section.kind == "adam" and len(layer.shape) == 1
         return Ascent(
             kind=section.kind,
             steps=section.steps,
             lr=section.lr,
             lr_end=section.lr_end,
+            warmup=section.warmup,
             beta1=section.beta1,
             beta2=section.beta2,
             jitter_px=section.jitter_px,
-            zoom=section.zoom,
+            zoom=section.zoom or (ZOOM_OF_CLASSES if nearer else NO_ZOOM),
             rotate_deg=section.rotate_deg,
             fit=section.fit,
         )
@@ -138,7 +142,7 @@ class Workspace:
             layer=layer.name,
             target=layer.tensor,
             fallback=layer.pre_activation,
-            ascent=asdict(self.ascent),
+            ascent=json.loads(canonical_json(asdict(self.ascent(layer)))),
             stop=asdict(self.stop_rule),
             poll_every=run.poll_every,
             start_scale=self.config.ascent.start_scale,

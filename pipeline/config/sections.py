@@ -19,6 +19,9 @@ from pydantic import (
 
 from pipeline.units import Units, parse_units
 
+LEAST_ZOOM, MOST_ZOOM = 0.5, 4.0
+ZOOM_OF_CLASSES = (1.0, 2.0)
+
 
 def _labels(value: object) -> object:
     if isinstance(value, list | tuple) and all(isinstance(name, str) for name in value):
@@ -49,6 +52,18 @@ def _range(value: object) -> object:
     raise ValueError("two numbers, [black, white]")
 
 
+def _zoom(value: object) -> object:
+    if value is None:
+        return None
+    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) in (int, float) for v in value):
+        smallest, largest = (float(v) for v in value)
+        if LEAST_ZOOM <= smallest <= largest <= MOST_ZOOM:
+            return smallest, largest
+    raise ValueError(
+        f"two magnifications from {LEAST_ZOOM:g} to {MOST_ZOOM:g}, the smaller one first, such as [0.9, 1.1]"
+    )
+
+
 def parse_size(value: object) -> int:
     """Bytes of a size such as ``4GiB`` or ``800MB``; raises ValueError."""
     try:
@@ -64,6 +79,7 @@ def _memory(value: object) -> object:
 _SIZE = TypeAdapter(ByteSize)
 MemoryField = Annotated[Annotated[int, Field(gt=0)] | None, BeforeValidator(_memory)]
 PriorField = Annotated[Any, BeforeValidator(_prior)]
+ZoomField = Annotated[Any, BeforeValidator(_zoom)]
 RangeField = Annotated[Any, BeforeValidator(_range)]
 UnitsField = Annotated[Any, BeforeValidator(parse_units)]
 LabelsField = Annotated[Any, BeforeValidator(_labels)]
@@ -112,6 +128,8 @@ class AscentSection(_Section):
     """The optimiser and its schedule, see :class:`export.update.Ascent`.
 
     Attributes:
+        zoom: by default :data:`ZOOM_OF_CLASSES` for layers without positions under Adam, else none: what shows a class
+            shows it from nearer too, but an edge is another from nearer.
         start_scale: spreads the start codes.
         negative: also synthesise, once per unit, what lowers it most; it changes no other result.
     """
@@ -120,10 +138,11 @@ class AscentSection(_Section):
     steps: int = Field(default=60, ge=1)
     lr: float = Field(default=0.25, gt=0)
     lr_end: float = Field(default=0.0, ge=0)
+    warmup: int = Field(default=10, ge=0)
     beta1: float = Field(default=0.5, ge=0, lt=1)
     beta2: float = Field(default=0.9, ge=0, lt=1)
     jitter_px: int = Field(default=0, ge=0)
-    zoom: float = Field(default=0.0, ge=0, le=0.5)
+    zoom: ZoomField = None
     rotate_deg: float = Field(default=0.0, ge=0, le=45)
     fit: Literal["resize", "crop"] = "resize"
     start_scale: float = Field(default=0.1, ge=0)

@@ -20,6 +20,7 @@ from engine.slots import Job
 from export.errors import EngineError
 from export.manifest import StepGraph
 from export.step import compile_step
+from export.view import NO_ZOOM
 from pipeline.candidates import Candidates
 from pipeline.records import Record
 from pipeline.site.panels import Finding, Table
@@ -147,14 +148,14 @@ def _chosen(context: Context, count: int) -> dict[str, list[int]]:
 
 
 def _graph(context: Context, layer: LayerResults) -> StepGraph:
-    """The layer's step graph, without jitter, which would move the picture of a slot's first step."""
+    """The layer's step graph, without jitter and zoom, which would move the picture of a slot's first step."""
     workspace = context.workspace
     return compile_step(
         workspace.network,
         workspace.generator,
         layer.name,
         batch=BATCH,
-        ascent=replace(workspace.ascent, jitter_px=0),
+        ascent=replace(workspace.ascent(workspace.network.layer(layer.name)), jitter_px=0, zoom=NO_ZOOM),
         decay=workspace.config.generator.decay,
         decode=workspace.decode(BATCH),
     )
@@ -230,10 +231,9 @@ def _ascent_finding(
         rows.append((engine.name, str(len(own)), cell, spread, statistics.median(levels).text("{:.1f}")))
     head = ("engine", "units", "activation over the reference's", "range", "mean pixel difference, grey levels")
     text = (
-        f"Whole ascents from equal start codes, without jitter, against {engines[0].name}; medians over units with 95% "
-        "bootstrap intervals. An ascent is chaotic: small differences grow over its steps, so that pictures can "
-        "differ in "
-        "detail while activations agree."
+        f"Whole ascents from equal start codes, without jitter and zoom, against {engines[0].name}; medians over units "
+        "with 95% bootstrap intervals. An ascent is chaotic: small differences grow over its steps, so that pictures "
+        "can differ in detail while activations agree."
     )
     return Finding("After whole ascents", text, blocks=(Table("", head, tuple(rows)),))
 

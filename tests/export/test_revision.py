@@ -12,7 +12,7 @@ from export.update import Ascent
 from tests.export.pairs import Pair
 
 KNOWN = {
-    4: (
+    5: (
         "Abs:1 Add:43 And:10 AveragePool:4 Cast:20 Clip:1 Concat:7 Conv:21 ConvTranspose:1 DepthToSpace:1 "
         "Div:7 Equal:10 Expand:6 Gather:7 Gemm:18 Greater:11 LeakyRelu:8 Less:1 MatMul:4 Max:9 MaxPool:1 "
         "Min:2 Mul:98 Neg:5 Not:8 Or:7 Pad:11 Pow:5 Reciprocal:5 ReduceMean:6 ReduceSum:18 Relu:1 Reshape:18 "

@@ -22,7 +22,7 @@ from export.vjp.emit import Emitter
 from tests.export.pairs import SHAPE, Pair
 
 SIDE, BATCH = 16, 3
-MOVING = Ascent(kind="normalized", steps=10, lr=0.5, jitter_px=2, zoom=0.2, rotate_deg=20)
+MOVING = Ascent(kind="normalized", steps=10, lr=0.5, jitter_px=2, zoom=(0.8, 1.2), rotate_deg=20)
 
 
 def sheared(image: torch.Tensor, slope: float) -> torch.Tensor:
@@ -95,13 +95,13 @@ def test_zoom_enlarges_about_the_centre() -> None:
 
 @pytest.mark.parametrize("fit", ["resize", "crop"])
 def test_every_fifth_step_is_still(fit: str) -> None:
-    view = make_view(64, 48, 48, fit=fit, jitter_px=3, steps=50, zoom=0.1, rotate_deg=5)
+    view = make_view(64, 48, 48, fit=fit, jitter_px=3, steps=50, zoom=(0.9, 1.1), rotate_deg=5)
     still = make_view(64, 48, 48, fit=fit, jitter_px=0, steps=50)
     assert view.steady()[4::5].all()
     assert not view.steady()[[0, 1, 2, 3]].any()
     np.testing.assert_array_equal(view.rows[view.row_of_step[4]], still.rows[0])
     np.testing.assert_allclose(view.rows.sum(axis=2), 1, atol=1e-5)
-    again = make_view(64, 48, 48, fit=fit, jitter_px=3, steps=50, zoom=0.1, rotate_deg=5)
+    again = make_view(64, 48, 48, fit=fit, jitter_px=3, steps=50, zoom=(0.9, 1.1), rotate_deg=5)
     np.testing.assert_array_equal(view.row_of_step, again.row_of_step)
     assert len(view.rows) < 81  # what is never looked at is not stored
 
@@ -119,7 +119,7 @@ def test_activation_and_gradient_of_a_turned_and_zoomed_view(pair: Pair) -> None
     code = np.random.default_rng(0).normal(size=(BATCH, SHAPE.code_dim)).astype(np.float32)
     session = onnxruntime.InferenceSession(graph.step, providers=["CPUExecutionProvider"])
     activation, gradient = session.run(["activation", "gradient"], feeds(graph, code, units, steps))
-    view: View = make_view(SHAPE.image_px, 20, 20, fit="resize", jitter_px=2, steps=10, zoom=0.2, rotate_deg=20)
+    view: View = make_view(SHAPE.image_px, 20, 20, fit="resize", jitter_px=2, steps=10, zoom=(0.8, 1.2), rotate_deg=20)
     assert view.rotation is not None
     x = torch.from_numpy(code).requires_grad_()
     image = pair.generator_module(x)

@@ -94,7 +94,7 @@ def test_a_negative_behind_a_relu_lowers_what_is_before_it(pair: Pair) -> None:
 
 @pytest.mark.parametrize("pace", [None, np.linspace(0.5, 2, SHAPE.code_dim, dtype=np.float32)], ids=["even", "paced"])
 def test_adam_box_decay_and_best_so_far_follow_numpy(pair: Pair, pace: np.ndarray | None) -> None:
-    ascent = Ascent(kind="adam", steps=6, lr=0.4, lr_end=0.0, beta1=0.8, beta2=0.95)
+    ascent = Ascent(kind="adam", steps=6, lr=0.4, lr_end=0.0, warmup=3, beta1=0.8, beta2=0.95)
     boxed = replace(pair.generator, prior=prior(SHAPE.code_dim, bound=0.7, decay=0.9), pace=pace)
     graph = compile_step(pair.network, boxed, "head", batch=BATCH, ascent=ascent)
     plain = compile_step(pair.network, pair.generator, "head", batch=BATCH, ascent=PLAIN)
@@ -106,7 +106,7 @@ def test_adam_box_decay_and_best_so_far_follow_numpy(pair: Pair, pace: np.ndarra
         probe = run(plain.step, feeds_for(plain, code, units))
         direction = (probe["code.next"] - code) / PLAIN.lr
         m, v = 0.8 * m + 0.2 * direction, 0.95 * v + 0.05 * direction**2
-        lr = 0.4 * (1 - step / 5)
+        lr = 0.4 * (1 - step / 5) * min(1, (step + 1) / 3)
         lrs = lr * (1 if pace is None else pace)
         moved = code + lrs * (m / (1 - 0.8 ** (step + 1))) / (np.sqrt(v / (1 - 0.95 ** (step + 1))) + 1e-8)
         better = probe["activation"] > best

@@ -38,6 +38,8 @@ def test_the_last_of_every_period_is_steady_and_the_rest_moves() -> None:
     assert view.rows.shape == (7, 20, 16)
     assert view.columns.shape == (7, 24, 16)
     assert make_view(16, 20, 20, fit="resize", jitter_px=0, steps=9).steady().all()
+    few = make_view(16, 20, 20, fit="resize", jitter_px=0, zoom=(1.5, 2), steps=3)
+    assert few.steady().tolist() == [False, False, True]
 
 
 def test_identity() -> None:

@@ -131,7 +131,7 @@ def test_what_was_found_is_kept_and_found_again_for_another_network(
 
 def test_a_build_starts_there_and_falls_back_where_a_unit_is_dead(open_tiny: Open) -> None:
     """The first value of a climb is that of its candidate; a unit that is dead at it is drawn anew, then revived."""
-    workspace = with_candidates(open_tiny(layers=("fc", "relu1")), steps=10)
+    workspace = with_candidates(open_tiny(layers=("fc", "relu1")), steps=10, zoom=(1.0, 1.0))
     mean = with_candidates(workspace, 0)
     values = activations(workspace, "fc", BANK)
     with Engines(workspace) as engines:

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import pytest
 
@@ -29,5 +29,23 @@ def test_the_decode_graph_is_compiled_once_for_all_layers_of_a_batch(
 
 
 def test_a_configuration_and_the_compiler_have_the_same_ascent_by_default() -> None:
-    section = AscentSection().model_dump()
-    assert {name: section[name] for name in asdict(Ascent())} == asdict(Ascent())
+    section, compiler = AscentSection().model_dump(), asdict(Ascent())
+    assert section.pop("zoom") is None  # depends on the layer
+    del compiler["zoom"]
+    assert {name: section[name] for name in compiler} == compiler
+
+
+def test_classes_are_seen_from_nearer_too_unless_the_configuration_says_otherwise(
+    open_tiny: Callable[..., Workspace],
+) -> None:
+    workspace = open_tiny()
+
+    def zooms(**ascent: object) -> list[tuple[float, float]]:
+        section = AscentSection.model_validate(ascent)
+        changed = replace(workspace, config=workspace.config.model_copy(update={"ascent": section}))
+        return [changed.ascent(workspace.network.layer(name)).zoom for name in ("fc", "-fc", "relu1")]
+
+    assert zooms() == [(1, 2), (1, 2), (1, 1)]
+    assert zooms(kind="normalized") == [(1, 1)] * 3
+    assert zooms(zoom=[0.9, 1.1]) == [(0.9, 1.1)] * 3
+    assert zooms(zoom=[1, 1]) == [(1, 1)] * 3
