@@ -144,6 +144,7 @@ source = "generator.onnx"
 [ascent]
 steps = 20
 lr = 0.5
+warmup = 0
 start_scale = 0.5
 
 [run]
