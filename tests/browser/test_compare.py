@@ -92,7 +92,7 @@ def test_whole_layers_are_compared_rank_by_rank(open_page: Open) -> None:
     assert [link.get_attribute("href") for link in first.all()] == ["layer/fc/3.html", "layer/stem/2.html"]
     eventually(page, "[...document.querySelectorAll('#lined img')].every((image) => image.naturalWidth)")
     page.get_by_label("Line up").select_option("unit by unit")
-    assert page.locator("#lined p").all_inner_texts()[1] == "tench"
+    eventually(page, "document.querySelectorAll('#lined p')[1]?.innerText === 'tench'")
     page.get_by_role("button", name="Remove layer Classes from the comparison").click()
     page.wait_for_url("**/compare.html#layer/stem")
 
