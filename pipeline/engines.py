@@ -105,8 +105,7 @@ class Engines:
 
     def _parity_file(self, graph: StepGraph) -> Path:
         workspace, manifest = self._workspace, graph.manifest
-        ascent = asdict(workspace.ascent(workspace.network.layer(manifest.layer)))
-        facts = {"target": manifest.target, "ascent": ascent, "batch": manifest.batch}
+        facts = {"target": manifest.target, "ascent": asdict(workspace.ascent(manifest.layer)), "batch": manifest.batch}
         return cache_file("parity", {**identity(workspace), **facts, "decay": workspace.config.generator.decay})
 
     def _reference(self, graph: StepGraph) -> Probe | None:

@@ -48,7 +48,7 @@ def compiled(workspace: Workspace, layer: str, batch: int, *, pre_activation: bo
         workspace.generator,
         layer,
         batch=batch,
-        ascent=workspace.ascent(workspace.network.layer(layer)),
+        ascent=workspace.ascent(layer),
         decay=workspace.config.generator.decay,
         pre_activation=pre_activation,
         decode=workspace.decode(batch),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -23,7 +22,7 @@ from export.update import Ascent
 from export.view import NO_ZOOM
 from pipeline.config import AtlasConfig
 from pipeline.config.sections import STEPS_PER_FRAME, ZOOM_OF_CLASSES
-from pipeline.recipe import Recipe, canonical_json, prior_digest
+from pipeline.recipe import Recipe, prior_digest
 from pipeline.store import Store
 from pipeline.tuning import tuned_batch
 
@@ -91,10 +90,10 @@ class Workspace:
             return asked or 0
         return len(brought) if asked is None else min(asked, len(brought))
 
-    def ascent(self, layer: LayerInfo) -> Ascent:
+    def ascent(self, layer: str) -> Ascent:
         """How the units of a layer are climbed."""
         section = self.config.ascent
-        nearer = section.kind == "adam" and len(layer.shape) == 1
+        nearer = section.kind == "adam" and len(self.network.layer(layer).shape) == 1
         return Ascent(
             kind=section.kind,
             steps=section.steps,
@@ -134,7 +133,7 @@ class Workspace:
 
     def recipe(self, layer: LayerInfo, seed: int) -> Recipe:
         """The recipe of one (layer, seed)."""
-        run, start = self.config.run, self.config.start
+        run, start, ascent = self.config.run, self.config.start, self.ascent(layer.name)
         return Recipe(
             network=self.network.digest,
             generator=self.generator.digest,
@@ -142,7 +141,8 @@ class Workspace:
             layer=layer.name,
             target=layer.tensor,
             fallback=layer.pre_activation,
-            ascent=json.loads(canonical_json(asdict(self.ascent(layer)))),
+            ascent=asdict(ascent)
+            | {"zoom": list(ascent.zoom)},  # as JSON reads it: recipes are compared with stored ones
             stop=asdict(self.stop_rule),
             poll_every=run.poll_every,
             start_scale=self.config.ascent.start_scale,

@@ -44,21 +44,27 @@ def _prior(value: object) -> object:
     raise ValueError('a kind such as "gaussian", a table with a kind, or a list of these')
 
 
+def _pair(value: object) -> tuple[float, float] | None:
+    """Two numbers as such; None of anything else."""
+    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) in (int, float) for v in value):
+        return float(value[0]), float(value[1])
+    return None
+
+
 def _range(value: object) -> object:
     if value is None:
         return None
-    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) in (int, float) for v in value):
-        return tuple(float(v) for v in value)
+    if pair := _pair(value):
+        return pair
     raise ValueError("two numbers, [black, white]")
 
 
 def _zoom(value: object) -> object:
     if value is None:
         return None
-    if isinstance(value, list | tuple) and len(value) == 2 and all(type(v) in (int, float) for v in value):
-        smallest, largest = (float(v) for v in value)
-        if LEAST_ZOOM <= smallest <= largest <= MOST_ZOOM:
-            return smallest, largest
+    pair = _pair(value)
+    if pair and LEAST_ZOOM <= pair[0] <= pair[1] <= MOST_ZOOM:
+        return pair
     raise ValueError(
         f"two magnifications from {LEAST_ZOOM:g} to {MOST_ZOOM:g}, the smaller one first, such as [0.9, 1.1]"
     )

@@ -155,7 +155,7 @@ def _graph(context: Context, layer: LayerResults) -> StepGraph:
         workspace.generator,
         layer.name,
         batch=BATCH,
-        ascent=replace(workspace.ascent(workspace.network.layer(layer.name)), jitter_px=0, zoom=NO_ZOOM),
+        ascent=replace(workspace.ascent(layer.name), jitter_px=0, zoom=NO_ZOOM),
         decay=workspace.config.generator.decay,
         decode=workspace.decode(BATCH),
     )

@@ -43,7 +43,7 @@ def test_classes_are_seen_from_nearer_too_unless_the_configuration_says_otherwis
     def zooms(**ascent: object) -> list[tuple[float, float]]:
         section = AscentSection.model_validate(ascent)
         changed = replace(workspace, config=workspace.config.model_copy(update={"ascent": section}))
-        return [changed.ascent(workspace.network.layer(name)).zoom for name in ("fc", "-fc", "relu1")]
+        return [changed.ascent(name).zoom for name in ("fc", "-fc", "relu1")]
 
     assert zooms() == [(1, 2), (1, 2), (1, 1)]
     assert zooms(kind="normalized") == [(1, 1)] * 3
