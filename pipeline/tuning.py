@@ -21,6 +21,7 @@ from export.errors import EngineError
 from export.manifest import GRAPH_REVISION, StepGraph, StepManifest
 from export.network import LayerInfo
 from export.step import compile_step
+from export.update import Ascent
 from pipeline.facts import read_facts, write_facts
 from pipeline.memory import available_memory, format_size, resident_bytes
 from pipeline.recipe import short_digest
@@ -41,14 +42,19 @@ SHARE = 0.8
 """Of the memory that is free, where no budget is given."""
 
 
-def compiled(workspace: Workspace, layer: str, batch: int, *, pre_activation: bool = False) -> StepGraph:
-    """The step graph of a layer as the configuration wants it; see :func:`export.step.compile_step`."""
+def compiled(
+    workspace: Workspace, layer: str, batch: int, *, pre_activation: bool = False, ascent: Ascent | None = None
+) -> StepGraph:
+    """The step graph of a layer as the configuration wants it, but for ``ascent`` where one is given.
+
+    See :func:`export.step.compile_step`.
+    """
     return compile_step(
         workspace.network,
         workspace.generator,
         layer,
         batch=batch,
-        ascent=workspace.ascent(layer),
+        ascent=ascent or workspace.ascent(layer),
         decay=workspace.config.generator.decay,
         pre_activation=pre_activation,
         decode=workspace.decode(batch),

@@ -19,7 +19,6 @@ from engine.runtimes import builders
 from engine.slots import Job
 from export.errors import EngineError
 from export.manifest import StepGraph
-from export.step import compile_step
 from export.view import NO_ZOOM
 from pipeline.candidates import Candidates
 from pipeline.records import Record
@@ -27,6 +26,7 @@ from pipeline.site.panels import Finding, Table
 from pipeline.studies.base import statistics
 from pipeline.studies.base.context import Context, LayerResults
 from pipeline.studies.base.study import Output, TooFew
+from pipeline.tuning import compiled
 
 NUM_UNITS = 100
 NUM_ASCENTS = 12
@@ -149,16 +149,8 @@ def _chosen(context: Context, count: int) -> dict[str, list[int]]:
 
 def _graph(context: Context, layer: LayerResults) -> StepGraph:
     """The layer's step graph, without jitter and zoom, which would move the picture of a slot's first step."""
-    workspace = context.workspace
-    return compile_step(
-        workspace.network,
-        workspace.generator,
-        layer.name,
-        batch=BATCH,
-        ascent=replace(workspace.ascent(layer.name), jitter_px=0, zoom=NO_ZOOM),
-        decay=workspace.config.generator.decay,
-        decode=workspace.decode(BATCH),
-    )
+    still = replace(context.workspace.ascent(layer.name), jitter_px=0, zoom=NO_ZOOM)
+    return compiled(context.workspace, layer.name, BATCH, ascent=still)
 
 
 def _ascents(context: Context, layer: LayerResults, runner: Runner, units: Sequence[int]) -> list[JobResult]:
