@@ -11,14 +11,16 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from torch.nn import functional as F
 
-from export.priors.box import BoxPrior
+from export.priors.sphere import SpherePrior
 from export.update import Ascent
+from export.view import make_view
 
 START_SCALE = 0.1
 NUM_LIKELY = 5
-ASCENT = Ascent(kind="adam", steps=30, lr=0.6)
-"""Half the steps of an atlas's ascent, each nearly twice as long."""
+ASCENT = Ascent(kind="adam", steps=40, jitter_px=4, zoom=(1.0, 2.0))
+"""An atlas's ascent of a class with two thirds of its steps, which climbs nearly as high."""
 
 
 class Climbers:
@@ -29,18 +31,39 @@ class Climbers:
         pace: (code_dim,) what a step along a component is multiplied by; None for 1.
         num_units: of the layer that is climbed.
         size: of the pool.
+        sides: of the generator's image, and (height, width) of the encoder's input.
         device: where it all is.
     """
 
     def __init__(
-        self, prior: BoxPrior, pace: Any, num_units: int, size: int, device: torch.device | str = "cpu"
+        self,
+        prior: SpherePrior,
+        pace: Any,
+        num_units: int,
+        size: int,
+        sides: tuple[int, tuple[int, int]],
+        device: torch.device | str = "cpu",
     ) -> None:
-        self._low, self._high, self._decay, self._mean, self._std = (
-            torch.from_numpy(a.copy()).to(device) for a in (prior.low, prior.high, prior.decay, prior.mean, prior.std)
+        self._mean, self._std, self._radius = (
+            torch.from_numpy(a.copy()).to(device) for a in (prior.mean, prior.std, prior.radius)
         )
         self._pace = 1.0 if pace is None else torch.from_numpy(pace.copy()).to(device)
         self._num_units, self._size = num_units, size
         self._rates = torch.from_numpy(ASCENT.learning_rates()).to(device)
+        image_px, (height, width) = sides
+        view = make_view(
+            image_px,
+            height,
+            width,
+            fit=ASCENT.fit,
+            jitter_px=ASCENT.jitter_px,
+            steps=ASCENT.steps,
+            zoom=ASCENT.zoom,
+        )
+        self._rows, self._columns = (
+            torch.from_numpy(matrices[which]).to(device)
+            for matrices, which in ((view.rows, view.row_of_step), (view.columns, view.column_of_step))
+        )
         self.code = self._mean.repeat(size, 1)
         self.moment1, self.moment2 = torch.zeros_like(self.code), torch.zeros_like(self.code)
         self.unit = torch.arange(size, device=device) % num_units
@@ -72,11 +95,24 @@ class Climbers:
         over = self.age[rows] >= ASCENT.steps
         ended = rows[over]
         start = codes[which[over]] + START_SCALE * self._std * noise[over]
-        self.code[ended] = torch.clamp(start, self._low, self._high)
+        self.code[ended] = self._constrained(start)
         self.moment1[ended], self.moment2[ended] = 0.0, 0.0
         self.unit[ended] = likely.gather(1, place[:, None])[:, 0][over]
         self.age[ended] = 0
         return rows
+
+    def look(self, rows: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
+        """What the encoder sees of some rows' images at this step of their ascents.
+
+        Args:
+            rows: of the pool.
+            images: (len(rows), 3, S, S) of their codes.
+
+        Returns:
+            (len(rows), 3, height, width).
+        """
+        age = self.age[rows]
+        return self._rows[age][:, None] @ images.float() @ self._columns[age][:, None].transpose(2, 3)
 
     def advance(self, rows: torch.Tensor, gradient: torch.Tensor) -> None:
         """One step of Adam for some rows, as :func:`export.update.add_update` emits it.
@@ -91,9 +127,12 @@ class Climbers:
         v = self.moment2[rows].lerp(direction.square(), 1 - ASCENT.beta2)
         rate, power = self._rates[age][:, None], (age + 1)[:, None]
         move = rate * m / (1 - ASCENT.beta1**power) / ((v / (1 - ASCENT.beta2**power)).sqrt() + 1e-8)
-        code = torch.clamp(self.code[rows] + self._pace * move, self._low, self._high)
-        self.code[rows] = code * (1 - (1 - self._decay) * rate / ASCENT.lr)
+        self.code[rows] = self._constrained(self.code[rows] + self._pace * move)
         self.moment1[rows], self.moment2[rows], self.age[rows] = m, v, age + 1
+
+    def _constrained(self, code: torch.Tensor) -> torch.Tensor:
+        """As :meth:`export.priors.sphere.SpherePrior.constrain`."""
+        return self._mean + self._std * self._radius * F.normalize((code - self._mean) / self._std, dim=1)
 
     def state(self) -> dict[str, torch.Tensor]:
         return {name: getattr(self, name) for name in ("code", "moment1", "moment2", "unit", "age")}

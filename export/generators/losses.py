@@ -53,3 +53,16 @@ def seen_at(images: torch.Tensor, native_px: torch.Tensor) -> torch.Tensor:
         low = F.interpolate(small, size=(side, side), mode="bilinear", align_corners=False)
         images = torch.where((native_px == px).to(images.device)[:, None, None, None], low, images)
     return images.contiguous(memory_format=torch.channels_last)
+
+
+def seen_from(images: torch.Tensor, nearest: float, rng: torch.Generator) -> torch.Tensor:
+    """A part of every image (N, 3, S, S), enlarged to the same size by 1 to ``nearest``: each its own, anywhere."""
+    if nearest == 1:
+        return images
+    draws = torch.rand(len(images), 3, generator=rng).to(images)
+    share = 1 / (1 + (nearest - 1) * draws[:, :1])
+    shift = (1 - share) * (2 * draws[:, 1:] - 1)
+    turn = torch.eye(2).to(images) * share[:, None]
+    grid = F.affine_grid(torch.cat([turn, shift[:, :, None]], dim=2), list(images.shape), align_corners=False)
+    seen = F.grid_sample(images, grid, padding_mode="border", align_corners=False)
+    return seen.contiguous(memory_format=torch.channels_last)

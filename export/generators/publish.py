@@ -1,11 +1,12 @@
 """A training checkpoint -> the generator users run: ONNX, code prior, encoder statistics and card.
 
-python -m export.generators.publish RUN/checkpoint.pt OUT.onnx [--trained-on TEXT]
+python -m export.generators.publish RUN/checkpoint.pt OUT.onnx [--trained-on TEXT] [--start-from FILE --start-share S]
 """
 
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,15 @@ import onnx_ir as ir
 import torch
 
 from export.cards import CARD_KEY, GeneratorOutput
-from export.errors import ModelError
+from export.errors import InputError, ModelError
+from export.generator import load_generator
 from export.generators.architecture import GeneratorConfig, HybridGenerator
 from export.generators.checkpoint import layers_of, read_checkpoint, shape_of
-from export.generators.encoder import EncoderLayers
+from export.generators.encoder import Encoder, EncoderLayers
 from export.generators.sources import check_parity
 from export.generators.statistics import CodeStatistics, code_pace, code_prior
+from export.generators.weights import published_statistics, published_weights
+from export.models import digest_of
 from export.network import Network, resolve_network
 from export.output_range import check_output
 from export.passes.half import store_as_half
@@ -33,8 +37,30 @@ HALF_PARITY = 1e-2
 """Largest difference that storing the weights as fp16 may make, in units of white - black."""
 
 
+@dataclass(frozen=True)
+class Start:
+    """The generator whose weights a training took over, and its share in what is published.
+
+    Weights of models that were trained on from one another can be averaged, and the average often does better than
+    either (Wortsman et al., "Robust fine-tuning of zero-shot models", 2022).
+
+    Attributes:
+        path: of the generator.
+        share: 0 to 1; the trained weights have the rest.
+    """
+
+    path: Path
+    share: float
+
+
 def publish(
-    checkpoint: Path, out: Path, trained_on: str, *, title: str | None = None, network: Network | None = None
+    checkpoint: Path,
+    out: Path,
+    trained_on: str,
+    *,
+    title: str | None = None,
+    network: Network | None = None,
+    start: Start | None = None,
 ) -> dict[str, Any]:
     """Write ``out`` (ONNX, weights as fp16) and, beside it, ``.codes.npz`` and ``.encoder.npz``, from averaged weights.
 
@@ -44,22 +70,26 @@ def publish(
         trained_on: what the images were, and on what terms.
         title: of the card.
         network: the encoder, where it is open already.
+        start: has a share in the weights; None for none.
 
     Returns:
         The card.
 
     Raises:
         ModelError: weights that are not finite, or an exported graph that does not agree with the module.
-        InputError: statistics that do not fit the generator.
+        InputError: statistics that do not fit the generator, or ``start`` has other codes or another shape.
     """
     state = read_checkpoint(checkpoint)
     shape, layers, statistics = shape_of(state), layers_of(state), CodeStatistics(**state["statistics"])
     generator = HybridGenerator(shape)
-    generator.load_state_dict(state["average"])
+    network = network or resolve_network(layers.source, cache=Path("build") / "networks")
+    weights = state["average"]
+    if start is not None:
+        weights = averaged(weights, start, statistics, shape, Encoder(network, layers))
+    generator.load_state_dict(weights)
     generator.eval()
     if not all(bool(torch.isfinite(p).all()) for p in generator.parameters()):
         raise ModelError(f"{checkpoint} holds weights that are not finite; resume from an earlier checkpoint")
-    network = network or resolve_network(layers.source, cache=Path("build") / "networks")
     prior = code_prior(statistics, shape)
     noise = np.random.default_rng(0).normal(size=(2, shape.code_dim)).astype(np.float32)
     code = torch.from_numpy(prior.constrain(prior.mean + 0.5 * noise))
@@ -71,6 +101,8 @@ def publish(
     check_parity(model, code, image, 1.0, str(checkpoint), HALF_PARITY)
     check_output(model, prior, GeneratorOutput(), str(checkpoint))
     card = make_card(state, shape, layers, network, trained_on, title)
+    if start is not None:
+        card["averaged_with"] = {"digest": digest_of(start.path), "share": start.share}
     model.metadata_props[CARD_KEY] = json.dumps(card)
     part = out.with_suffix(".part")
     ir.save(model, part)
@@ -82,6 +114,29 @@ def publish(
     np.savez(out.with_suffix(".encoder.npz"), **arrays)
     part.replace(out)
     return card
+
+
+def averaged(
+    weights: dict[str, torch.Tensor], start: Start, statistics: CodeStatistics, shape: GeneratorConfig, encoder: Encoder
+) -> dict[str, torch.Tensor]:
+    """The mean of a training's weights and of those that it started from.
+
+    Raises:
+        InputError: they do not mean the same.
+    """
+    others = published_weights(start.path)
+    known = published_statistics(load_generator(start.path), others, shape, encoder)
+    alike = known is not None and all(
+        value is None or torch.allclose(getattr(known, name), value.cpu(), rtol=1e-2, atol=1e-2)
+        for name, value in vars(statistics).items()
+        if name != "candidates"
+    )
+    if not alike or any(name not in others or others[name].shape != w.shape for name, w in weights.items()):
+        raise InputError(
+            f"the weights of {start.path} cannot have a share: its codes or its shape are others than those of the "
+            "training, which did not start from it; leave --start-share out"
+        )
+    return {name: w.cpu().lerp(others[name].float(), start.share) for name, w in weights.items()}
 
 
 def make_card(
@@ -122,9 +177,14 @@ def make_card(
 @click.argument("out", type=click.Path(path_type=Path))
 @click.option("--trained-on", default="not stated", help="what the images were and on what terms")
 @click.option("--title", help="of the card")
-def main(checkpoint: Path, out: Path, trained_on: str, title: str | None) -> None:
+@click.option("--start-from", type=click.Path(path_type=Path), help="the generator that the training started from")
+@click.option("--start-share", type=click.FloatRange(0, 1), default=0.0, help="its share in the weights")
+def main(
+    checkpoint: Path, out: Path, trained_on: str, title: str | None, start_from: Path | None, start_share: float
+) -> None:
     """Publish a checkpoint as a generator."""
-    publish(checkpoint, out, trained_on, title=title)
+    start = Start(start_from, start_share) if start_from is not None and start_share else None
+    publish(checkpoint, out, trained_on, title=title, start=start)
 
 
 if __name__ == "__main__":

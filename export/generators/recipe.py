@@ -27,9 +27,8 @@ class TrainConfig:
         agreement: weight of the divergence between the encoder's classes of an image without a photograph (blended or
             climbing) and those that another network, the witness, sees in it. In a generator that did not know a
             witness yet, its gradient at .15 was ten times all others together, and nothing else was learned.
-        witness_noise: largest standard deviation of the noise in images that the witness is shown, where white is 1;
-            each image, photographs included, draws its own from 0 to this. Meant to have classes told in strokes that
-            other networks see as well; 1,300 steps with .08 did not show that.
+        witness_zoom: largest magnification at which the witness, and the discriminator through it, see an image; each
+            image, photographs included, is seen from its own distance and place.
         commonness: weight of the mean likeness of the images' details: nothing is to stand at one place in all of them.
         global_noise: standard deviation of the multiplicative noise on the global code.
         spatial_noise: standard deviation of the additive noise on the spatial code.
@@ -49,8 +48,8 @@ class TrainConfig:
     feature: float = 0.25
     consistency: float = 1.0
     adversarial: float = 0.4
-    agreement: float = 0.04
-    witness_noise: float = 0.0
+    agreement: float = 0.06
+    witness_zoom: float = 1.5
     commonness: float = 2.0
     adversarial_from: int = 150
     adversarial_ramp: int = 600

@@ -15,15 +15,16 @@ import torch
 from PIL import Image
 
 from export.errors import InputError
+from export.generator import load_generator
 from export.generators.architecture import GeneratorConfig
 from export.generators.checkpoint import changes, check_same, read_checkpoint, write_checkpoint
 from export.generators.encoder import Encoder, EncoderLayers, choose_layers, unit_layer_of
 from export.generators.images import Sampler, Source
-from export.generators.publish import publish
+from export.generators.publish import Start, averaged, publish
 from export.generators.recipe import TrainConfig
 from export.generators.statistics import CodeStatistics
 from export.generators.train import STATISTICS_FROM, Trainer
-from export.generators.weights import published_weights
+from export.generators.weights import published_statistics, published_weights
 from export.interrupts import held, pressed
 from export.network import Network
 
@@ -50,6 +51,7 @@ class TrainOptions:
         every: steps between checkpoints, samples and lines.
         device: ``cpu`` or ``cuda``.
         start_from: a published generator whose weights are taken over.
+        start_share: its share in the weights that are published at the end.
         trained_on: what the images were and on what terms.
         title: of the card.
         witness: a network with the encoder's classes that must see in climbed images what the encoder sees.
@@ -72,6 +74,7 @@ class TrainOptions:
     every: int = 100
     device: str = "cpu"
     start_from: Path | None = None
+    start_share: float = 0.0
     trained_on: str | None = None
     title: str | None = None
     witness: Network | None = None
@@ -127,7 +130,12 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
         write_checkpoint(trainer.state(), checkpoint)
     made = out / "generator.onnx"
     card = publish(
-        checkpoint, made, options.trained_on or said_of(options.images), title=options.title, network=network
+        checkpoint,
+        made,
+        options.trained_on or said_of(options.images),
+        title=options.title,
+        network=network,
+        start=start_of(options),
     )
     say(f"{card['title']}: {card['parameters'] / 1e6:.1f} M parameters, {made.stat().st_size / 1e6:.1f} MB")
     say("the exported graph agrees with the trained module")
@@ -145,6 +153,8 @@ def make_trainer(options: TrainOptions, network: Network, say: Callable[[str], N
         raise InputError(f"a batch of {config.batch} cannot hold {config.mixed} blended images; give a larger --batch")
     if config.climbed > config.batch:
         raise InputError(f"{config.climbed} climbing rows are more than the {config.batch} images of a --batch")
+    if options.start_share and options.start_from is None:
+        raise InputError("--start-share is a share of the generator that --start-from names; give both, or neither")
     if options.map_dim and options.code == "global":
         raise InputError(
             "--map-dim is of a spatial code, and a global code has none; use --code hybrid, or leave it out"
@@ -172,16 +182,29 @@ def make_trainer(options: TrainOptions, network: Network, say: Callable[[str], N
     sampler = Sampler(sources, options.out / "cache", options.image_px, config.seed)
     encoder = Encoder(network, layers, options.device)
     witness = witness_of(options, encoder)
+    weights: dict[str, torch.Tensor] = {}
+    if state is None and options.start_from is not None:
+        weights = published_weights(options.start_from)
+        statistics = published_statistics(load_generator(options.start_from), weights, shape, encoder)
+        kept = "those of" if statistics else "measured anew, unlike those of"
+        say(f"what codes mean: {kept} {options.start_from}")
     trainer = Trainer(config, shape, sampler, encoder, options.device, witness, statistics)
     if state is not None:
         trainer.restore(state)
         for line in changes(state["config"], asdict(config)):
             say(line)
         say(f"going on from step {trainer.done} of {checkpoint}")
-    elif options.start_from is not None:
-        taken = trainer.start_from(published_weights(options.start_from))
+    elif weights:
+        taken = trainer.start_from(weights)
         say(f"{len(taken)} of {len(trainer.generator.state_dict())} weights taken over from {options.start_from}")
+    if start := start_of(options):  # before hours are spent
+        averaged(trainer.average.state_dict(), start, trainer.statistics, shape, encoder)
     return trainer
+
+
+def start_of(options: TrainOptions) -> Start | None:
+    """The generator that has a share in what is published, or None."""
+    return Start(options.start_from, options.start_share) if options.start_from and options.start_share else None
 
 
 def witness_of(options: TrainOptions, encoder: Encoder) -> Encoder | None:

@@ -13,15 +13,13 @@ from torch.nn import functional as F
 from export.errors import InputError, ModelError
 from export.generators.architecture import GeneratorConfig
 from export.generators.encoder import Encoder, Features
-from export.priors.box import BoxPrior
+from export.priors.sphere import SpherePrior
 
-GLOBAL_DECAY, SPATIAL_DECAY, SPATIAL_BOUND = 0.99, 0.98, 2.5
 PACE_BY_PLACE, PACE_OF_MAP = (0.5, 2.0), (1.0, 2.0)
 """Of the global and the spatial part, where a code has both: a code per position; components of the whole map.
 
 Measured: docs/throughput.md for the first; for the second docs/generators.md.
 """
-MAP_BOUND = 2.0
 LEAST_STD = 1e-3
 
 
@@ -37,7 +35,6 @@ class CodeStatistics:
             whole map (C grid^2, S).
         basis: (S, spatial_dim grid^2) of components of the whole map: the map, whitened per position, that each of
             them stands for.
-        rectified: no pooled feature was ever negative.
         candidates: (K, code_dim) codes that an ascent may start from; measured at the end of a training.
     """
 
@@ -45,7 +42,6 @@ class CodeStatistics:
     global_mean: torch.Tensor | None
     spatial_mean: torch.Tensor | None
     whitening: torch.Tensor | None
-    rectified: bool = True
     basis: torch.Tensor | None = None
     candidates: torch.Tensor | None = None
 
@@ -94,7 +90,6 @@ def measure_statistics(encoder: Encoder, batches: Iterable[torch.Tensor], shape:
     if not all(bool(t.isfinite().all()) for t in (*pooled, *maps)):
         raise ModelError("the encoder's features are not finite; its weights or its card's mean and std are wrong")
     std = mean = centre = whitening = basis = None
-    rectified = all(bool((t >= 0).all()) for t in pooled)
     if pooled:
         p = torch.cat(pooled).double()
         deviation = p.std(dim=0).clamp_min(LEAST_STD)
@@ -113,7 +108,7 @@ def measure_statistics(encoder: Encoder, batches: Iterable[torch.Tensor], shape:
             basis = torch.linalg.pinv(whole)
             basis = (basis / basis.square().sum(dim=0).mean().sqrt()).float()  # maps of variance 1
         centre, whitening = centre.float(), whitening.float()
-    return CodeStatistics(std, mean, centre, whitening, rectified, basis)
+    return CodeStatistics(std, mean, centre, whitening, basis)
 
 
 def _whitening(pixels: torch.Tensor, components: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -134,25 +129,25 @@ def _whitening(pixels: torch.Tensor, components: int) -> tuple[torch.Tensor, tor
     return mean, whitening
 
 
-def code_prior(statistics: CodeStatistics, shape: GeneratorConfig) -> BoxPrior:
-    """The published method's box on the global part (0 to mean + 3 std of rectified features), +-2.5 on the map.
+def code_prior(statistics: CodeStatistics, shape: GeneratorConfig) -> SpherePrior:
+    """Codes keep the length that those of images have: every component has a variance of 1, so sqrt(code_dim).
+
+    The published method's box (0 to mean + 3 std of rectified features) holds no code together: in it an ascent may
+    raise most features at once, as no image does.
 
     Raises:
         InputError: statistics of another length than the code.
     """
-    parts: list[tuple[np.ndarray, ...]] = []
+    parts = []
     if statistics.global_mean is not None:
-        mean = statistics.global_mean.cpu().numpy().astype(np.float32)
-        low = 0 * mean if statistics.rectified else mean - 3
-        parts.append((mean, np.ones_like(mean), low, mean + 3, np.full_like(mean, GLOBAL_DECAY)))
+        parts.append(statistics.global_mean.cpu().numpy().astype(np.float32))
     if statistics.whitening is not None:
-        fill = np.ones(shape.map_size, np.float32)
-        bound = MAP_BOUND if shape.map_dim else SPATIAL_BOUND
-        parts.append((0 * fill, fill, -bound * fill, bound * fill, SPATIAL_DECAY * fill))
-    prior = BoxPrior(*(np.concatenate(field) for field in zip(*parts, strict=True)))
-    if prior.code_dim != shape.code_dim:
-        raise InputError(f"the statistics describe codes of {prior.code_dim}, but the generator takes {shape.code_dim}")
-    return prior.check("the training's statistics")
+        parts.append(np.zeros(shape.map_size, np.float32))
+    mean = np.concatenate(parts)
+    if len(mean) != shape.code_dim:
+        raise InputError(f"the statistics describe codes of {len(mean)}, but the generator takes {shape.code_dim}")
+    radius = np.asarray([len(mean) ** 0.5], np.float32)
+    return SpherePrior(mean, np.ones_like(mean), radius).check("the training's statistics")
 
 
 def code_pace(shape: GeneratorConfig) -> np.ndarray | None:

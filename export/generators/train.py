@@ -20,7 +20,7 @@ from export.generators.checkpoint import check_same
 from export.generators.climbers import Climbers
 from export.generators.encoder import Encoder, Features
 from export.generators.images import Sampler
-from export.generators.losses import agreement, commonness, normalised, seen_at
+from export.generators.losses import agreement, commonness, normalised, seen_at, seen_from
 from export.generators.recipe import TrainConfig
 from export.generators.statistics import CodeStatistics, code_pace, code_prior, measure_statistics
 from export.generators.weights import fitted_layout
@@ -96,9 +96,10 @@ class Trainer:
         layer = self.encoder.layers.unit_layer
         if not self.config.climbed or layer is None:
             return None
-        num_units = self.encoder.network.layer(layer).num_units
+        num_units, seen = self.encoder.network.layer(layer).num_units, self.encoder.card
         prior, pace = code_prior(self.statistics, self.shape), code_pace(self.shape)
-        return Climbers(prior, pace, num_units, POOL * self.config.climbed, self.device)
+        sides = (self.shape.image_px, (seen.height, seen.width))
+        return Climbers(prior, pace, num_units, POOL * self.config.climbed, sides, self.device)
 
     def _placed(self, module: Any) -> Any:
         return module.to(self.device, memory_format=torch.channels_last)
@@ -206,10 +207,10 @@ class Trainer:
                 assert seen.units is not None
                 rows = self.climbers.take(step, c.climbed, rng, self._encode(seen), seen.units)
                 climbing = self.climbers.code[rows].requires_grad_()
-                risen = self._decoded(climbing, native[: c.climbed])
-                units = self.climbers.unit[rows]
-                assert risen.features.units is not None
-                activation = risen.features.units.gather(1, units[:, None]).float().sum()
+                risen = self._decoded(climbing, None)
+                looked = self.encoder(self.climbers.look(rows, risen.image))
+                assert looked.units is not None
+                activation = looked.units.gather(1, self.climbers.unit[rows, None]).float().sum()
         if self.climbers is not None:
             (gradient,) = torch.autograd.grad(activation, climbing, retain_graph=True)
             self.climbers.advance(rows, gradient.float())
@@ -273,14 +274,13 @@ class Trainer:
         return self.statistics.encode(features, self.shape.grid).float()
 
     def _witnessed(self, witness: Encoder, images: torch.Tensor, rng: torch.Generator) -> Features:
-        """What the witness sees of images (N, 3, S, S) with noise in them."""
-        if not self.config.witness_noise:
-            return witness(images)
-        strength = self.config.witness_noise * torch.rand(len(images), 1, 1, 1, generator=rng)
-        return witness(images + (strength * torch.randn(images.shape, generator=rng)).to(images))
+        """What the witness sees of images (N, 3, S, S), each from as near as it happens, at a place that it happens."""
+        return witness(seen_from(images, self.config.witness_zoom, rng))
 
-    def _decoded(self, code: torch.Tensor, native: torch.Tensor) -> Decoded:
-        image = seen_at(self.generator(code).float(), native)
+    def _decoded(self, code: torch.Tensor, native: torch.Tensor | None) -> Decoded:
+        """The images of codes; like photographs stored at ``native`` pixels, where that is given."""
+        image = self.generator(code).float().contiguous(memory_format=torch.channels_last)
+        image = image if native is None else seen_at(image, native)
         return Decoded(image, self.encoder(image))
 
     def _losses(

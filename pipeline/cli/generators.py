@@ -59,6 +59,13 @@ from pipeline.cli.group import cli
 )
 @click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
 @click.option("--start-from", type=click.Path(path_type=Path), help="A generator whose weights are taken over.")
+@click.option(
+    "--start-share",
+    type=click.FloatRange(min=0, max=1, max_open=True),
+    default=0.0,
+    show_default=True,
+    help="Its share in the weights that are published: the rest is what was trained.",
+)
 @click.option("--trained-on", help="What the images are and on what terms; goes into the card.")
 @click.option("--title", help="Title of the card.")
 def train_generator(encoder: str, weights: Path | None, **options: Any) -> None:

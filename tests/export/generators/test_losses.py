@@ -10,7 +10,7 @@ import torch
 from torch.nn import functional as F
 
 from export.generators.images import Sampler, Source, enlarged, load
-from export.generators.losses import agreement, commonness, normalised, seen_at
+from export.generators.losses import agreement, commonness, normalised, seen_at, seen_from
 
 
 def test_images_of_less_detail_are_compared_at_their_own(images: Path, tmp_path: Path) -> None:
@@ -73,3 +73,22 @@ def test_maps_are_brought_to_the_same_size() -> None:
     scale = maps.square().mean(dim=(0, 2, 3)).sqrt()
     (brought,) = normalised([maps], [scale])
     torch.testing.assert_close(brought.square().mean(dim=(0, 2, 3)), torch.ones(3))
+
+
+def test_every_image_is_seen_from_its_own_distance_and_place() -> None:
+    """Ramps tell both: the slope of what is seen is the magnification, and nothing is from beyond the edge."""
+    ramp = (torch.arange(32) + 0.5) / 32
+    images = torch.stack([ramp.expand(32, 32), ramp[:, None].expand(32, 32), torch.ones(32, 32)]).repeat(64, 1, 1, 1)
+    assert seen_from(images, 1.0, torch.Generator()) is images
+    seen = seen_from(images, 2.0, torch.Generator().manual_seed(0))
+    across, down = seen[:, 0, 1:-1, 1:-1].diff(dim=2) * 32, seen[:, 1, 1:-1, 1:-1].diff(dim=1) * 32
+    share = across.mean(dim=(1, 2))
+    torch.testing.assert_close(across, share[:, None, None].expand_as(across), rtol=0.01, atol=0.01)
+    torch.testing.assert_close(down.mean(dim=(1, 2)), share, rtol=0.01, atol=0.01)
+    assert 0.5 <= float(share.min()) < 0.55
+    assert 0.95 < float(share.max()) <= 1
+    places = seen[:, 0].mean(dim=(1, 2))
+    free = (1 - share) / 2
+    assert ((places - 0.5).abs() <= free + 0.01).all()
+    assert float((places - 0.5).std()) > 0.04
+    torch.testing.assert_close(seen[:, 2], torch.ones(64, 32, 32))

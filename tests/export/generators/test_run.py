@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
@@ -19,6 +20,9 @@ from export.generators.checkpoint import read_checkpoint
 from export.generators.encoder import Encoder, choose_layers
 from export.generators.recipe import TrainConfig
 from export.generators.run import TrainOptions, make_trainer, parse_source, train_generator
+from export.generators.statistics import CodeStatistics
+from export.generators.weights import published_weights
+from export.models import digest_of
 from export.network import Network, load_network
 from export.sources.torch_export import to_onnx
 from tests.export.pairs import Pair, SmallNet, save
@@ -39,6 +43,58 @@ def options(folder: Path, out: Path, steps: int = 4, **changed: object) -> Train
         every=2,
     )
     return replace(asked, **changed)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("changed", [{"code": "global"}, {"code": "spatial"}, {}, {"map_dim": 3}])
+def test_codes_mean_the_same_to_a_training_that_starts_from_another(
+    pair: Pair, images: Path, tmp_path: Path, changed: dict[str, object]
+) -> None:
+    """Statistics are taken over where the codes are alike, and images of codes are what they were; else measured."""
+    made = train_generator(options(images, tmp_path / "first", 2, **changed), pair.network, lambda line: None)
+    lines: list[str] = []
+    config = replace(CONFIG, seed=5)  # other draws: statistics measured on them would differ
+    after = options(images, tmp_path / "second", start_from=made, **changed)
+    second = make_trainer(replace(after, config=config), pair.network, lines.append)
+    assert lines[0] == f"what codes mean: those of {made}"
+    first = CodeStatistics(**read_checkpoint(tmp_path / "first" / "checkpoint.pt")["statistics"])
+    for name, value in vars(first).items():
+        kept = getattr(second.statistics, name)
+        if name == "candidates" or value is None:
+            assert kept is None
+        else:
+            torch.testing.assert_close(kept, value, atol=2e-3, rtol=2e-3)  # the basis is stored as fp16
+    generator = load_generator(made)
+    code = generator.prior.constrain(np.random.default_rng(0).normal(size=(2, generator.code_dim)).astype(np.float32))
+    session = onnxruntime.InferenceSession(made, providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        drawn = second.generator(torch.from_numpy(code)).numpy()
+    np.testing.assert_allclose(drawn, session.run(None, {"code": code})[0], atol=3e-3)
+    other = options(images, tmp_path / "third", start_from=made, spatial_dim=3)
+    make_trainer(other, pair.network, lines.append)
+    assert f"what codes mean: measured anew, unlike those of {made}" in lines
+
+
+def test_what_training_started_from_has_a_share(pair: Pair, images: Path, tmp_path: Path) -> None:
+    """The mean of both weights is published, and the card says so; where codes or shapes differ it is refused early."""
+    say: list[str] = []
+    first = train_generator(options(images, tmp_path / "first", 2, map_dim=3), pair.network, say.append)
+    quick = replace(CONFIG, steps=2, lr=0.05)
+    asked = options(images, tmp_path / "second", map_dim=3, start_from=first, start_share=0.25, config=quick)
+    second = train_generator(asked, pair.network, say.append)
+    old, new = published_weights(first), published_weights(second)
+    trained = read_checkpoint(tmp_path / "second" / "checkpoint.pt")["average"]
+    assert any(not torch.allclose(old[name].float(), w, atol=1e-3) for name, w in trained.items())
+    for name, w in trained.items():
+        torch.testing.assert_close(new[name].float(), 0.75 * w + 0.25 * old[name].float(), rtol=2e-3, atol=1e-3)
+    card = load_generator(second).card.model_dump()
+    assert card["averaged_with"] == {"digest": digest_of(first), "share": 0.25}
+    assert "averaged_with" not in load_generator(first).card.model_dump()
+    for changed, out in (({"map_dim": 2}, "other"), ({"map_dim": 3, "style_dim": 12}, "wider")):
+        wrong = options(images, tmp_path / out, start_from=first, start_share=0.5, **changed)
+        with pytest.raises(InputError, match="cannot have a share: its codes or its shape are others"):
+            make_trainer(wrong, pair.network)
+    with pytest.raises(InputError, match="give both, or neither"):
+        make_trainer(options(images, tmp_path / "none", start_share=0.5), pair.network)
 
 
 @pytest.mark.parametrize(("code", "code_dim"), [("global", 12), ("spatial", 2 * 16), ("hybrid", 12 + 2 * 16)])
