@@ -19,6 +19,10 @@ Numbers = npt.NDArray[np.float32]
 TINY = np.float32(1e-30)
 FLOOR = np.float32(0.1)
 """Of the largest activation: below it a difference is compared with this."""
+SET_ASIDE = 16
+"""One code in so many may have met a kink, where rounding decides between two gradients."""
+KINK = 10.0
+"""How many times what is accepted elsewhere the gradient of such a code may be off; a wrong sign or none is more."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,8 @@ class ParityReport:
     Attributes:
         activation: ``|a - b| / max(|b|, 0.1 max|b|)``, b the reference: rounding to fp16 is as large where
             an activation is near 0 as elsewhere.
-        gradient: of the mean absolute gradient, likewise.
+        gradient: of the mean absolute gradient, likewise, the worst of every 16 codes set aside.
+        kink: of those set aside.
         move: ``||a - b|| / ||b||`` of what one step adds to the code, the median over all codes: Adam's first move is
             the sign of the gradient, which rounding decides where it is almost 0, and a ReLU at 0 decides for many.
         image: ``|a - b|`` of decoded pixels, which lie in [0, 1].
@@ -38,20 +43,25 @@ class ParityReport:
 
     activation: float
     gradient: float
+    kink: float
     move: float
     image: float
     num_codes: int
     num_moved: int
 
     def ok(self, values: float, moves: float) -> bool:
-        """Whether activations, gradients and pixels agree within ``values``, moves within ``moves``."""
+        """Whether activations, gradients and pixels agree within ``values``, moves within ``moves``.
+
+        A gradient that was set aside may be off by :data:`KINK` times ``values``.
+        """
         near = all(error <= values for error in (self.activation, self.gradient, self.image))
-        return near and self.move <= moves
+        return near and self.kink <= KINK * values and self.move <= moves
 
     def __str__(self) -> str:
         return (
-            f"relative error of activation {self.activation:.1e}, gradient {self.gradient:.1e}, move {self.move:.1e}, "
-            f"of pixels {self.image:.1e} ({self.num_codes} codes, {self.num_moved} with a gradient)"
+            f"relative error of activation {self.activation:.1e}, gradient {self.gradient:.1e} "
+            f"(at kinks {self.kink:.1e}), move {self.move:.1e}, of pixels {self.image:.1e} "
+            f"({self.num_codes} codes, {self.num_moved} with a gradient)"
         )
 
 
@@ -120,9 +130,12 @@ def compare(ours: Probe, reference: Probe) -> ParityReport:
     """
     if ours.manifest != reference.manifest or not np.array_equal(ours.start, reference.start):
         raise InputError("the probes are of different step graphs or codes; probe two engines of one graph alike")
+    gradients = np.sort(_relative(ours.gradient, reference.gradient))  # what is not a number comes last
+    kinks = len(gradients) // SET_ASIDE
     return ParityReport(
-        activation=_relative(ours.activation, reference.activation),
-        gradient=_relative(ours.gradient, reference.gradient),
+        activation=_largest(_relative(ours.activation, reference.activation)),
+        gradient=_largest(gradients[: len(gradients) - kinks]),
+        kink=_largest(gradients[len(gradients) - kinks :]),
         move=float(np.median(_distances(ours.code, reference.code, ours.start))),  # nan if any is
         image=_largest(np.abs(ours.image - reference.image)),
         num_codes=len(ours.start),
@@ -130,11 +143,12 @@ def compare(ours: Probe, reference: Probe) -> ParityReport:
     )
 
 
-def _relative(values: Numbers, reference: Numbers) -> float:
+def _relative(values: Numbers, reference: Numbers) -> Numbers:
     with np.errstate(invalid="ignore"):
         size = np.abs(reference)
         floor = np.maximum(FLOOR * size.max(), TINY)
-        return _largest(np.abs(values - reference) / np.maximum(size, floor))
+        errors: Numbers = np.abs(values - reference) / np.maximum(size, floor)
+        return errors
 
 
 def _distances(values: Numbers, reference: Numbers, start: Numbers) -> Numbers:

@@ -29,9 +29,10 @@ REFERENCE = "onnxruntime"
 TOLERANCE = {"fp32": (2e-2, 0.15), "bf16": (0.9, 0.95), "fp16": (0.5, 0.75)}
 """Largest relative differences to the reference that are accepted: of values and gradients, and of one step's move.
 
-Sound engines differ by 1e-6 to 4e-3 in fp32 (a ReLU6 that falls the other way), their moves by up to 0.053; wrong ones
-that were met, by 0.13 and more in value. Rounding alone, all sums in fp32, puts layers of the demo up to 0.36 and 0.44
-off in fp16, 0.61 and 0.71 in bf16 (tests/engine/cuda/test_builder.py): there the gate sees gross errors only.
+Sound engines differ by 1e-6 to 7e-3 in fp32, where the gradient of 1 in 200 codes is off by up to 0.05 (a ReLU6 that
+falls the other way), their moves by up to 0.053; wrong ones that were met, by 0.13 and more in value. Rounding alone,
+all sums in fp32, puts layers of the demo up to 0.36 and 0.44 off in fp16, 0.61 and 0.71 in bf16
+(tests/engine/cuda/test_builder.py): there the gate sees gross errors only.
 """
 
 NUM_PROBED = 32

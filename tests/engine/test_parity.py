@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -101,4 +102,19 @@ def test_engines_of_other_numbers_of_slots_can_be_compared(build_with) -> None:
 
 
 def test_the_report_reads_as_a_sentence() -> None:
-    assert "move 3.0e-03" in str(ParityReport(1e-3, 2e-3, 3e-3, 0, 4, 4))
+    text = str(ParityReport(1e-3, 2e-3, 4e-3, 3e-3, 0, 4, 4))
+    assert "gradient 2.0e-03 (at kinks 4.0e-03), move 3.0e-03" in text
+
+
+@pytest.mark.parametrize(
+    ("off", "rows", "accepted"),
+    [(1.05, 2, True), (1.05, 3, False), (1.5, 1, False), (0.0, 1, False), (np.nan, 1, False), (1.01, 32, True)],
+    ids=["two at a kink", "more than meet kinks", "no kink", "no gradient", "not a number", "rounding"],
+)
+def test_a_few_gradients_may_have_met_a_kink(off: float, rows: int, accepted: bool) -> None:
+    """Two of 32 codes may be farther off than all others, but not by just anything."""
+    reference = probe(NumpyRunner(MLP.manifest(4), MLP), PRIOR, 32)
+    factor = np.ones(32, np.float32)
+    factor[np.argsort(-reference.gradient)[:rows]] = off
+    report = compare(replace(reference, gradient=reference.gradient * factor), reference)
+    assert report.ok(2e-2, 0.15) is accepted, report
