@@ -96,7 +96,7 @@ studies: $(VENV)/.run
 	@$(BIN)/neuron-atlas build deploy/atlases/$(ATLAS).toml
 
 JUDGED = --images $(DATA)/exemplars224.tar --publish 'permissive/*' --judge $(DATA)/weights/squeezenet1_0_imagenet.npz
-PRIORS = pixels-l2 pixels-tv fourier gaussian free
+PRIORS = pixels-l2 pixels-tv fourier box gaussian free
 PAIRS  = lite0-by-lite0 lite0-by-squeezenet squeezenet-by-lite0 squeezenet-by-squeezenet
 TRAIN  = $(BIN)/neuron-atlas train-generator --images $(DATA)/tiny64_train40k.tar --resolution 64 --batch 16 \
   --steps 300 --spatial-dim 16 --style-dim 256 --trained-on 'Tiny ImageNet, 40,000 images (ImageNet terms)'
