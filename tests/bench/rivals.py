@@ -23,7 +23,7 @@ import numpy as np
 import onnx
 
 from engine.runtimes import get_builder
-from export.generator import Generator, load_generator, resolve_generator
+from export.generator import Declared, Generator, load_generator, resolve_generator
 from export.manifest import StepGraph
 from export.models import ASSETS
 from export.network import Network, load_network, resolve_network
@@ -32,6 +32,8 @@ from export.step import compile_step
 from export.update import Ascent
 
 CACHE = Path("build") / "bench"
+BOX = {"kind": "box", "low": 0}
+"""The published program's, instead of the bundled generator's own prior."""
 PUBLISHED = Ascent(kind="normalized", steps=200, lr=0.3, lr_end=1e-10)
 
 Step = Callable[[], None]
@@ -40,7 +42,8 @@ Step = Callable[[], None]
 def workload(name: str) -> tuple[Network, Generator, str]:
     """Network, generator, and how the image meets the network."""
     if name == "lite0":
-        return load_network(ASSETS / "lite0.onnx"), resolve_generator("bundled:lite0-hybrid"), "resize"
+        generator = resolve_generator("bundled:lite0-hybrid", declared=Declared(prior=BOX))
+        return load_network(ASSETS / "lite0.onnx"), generator, "resize"
     file = CACHE / "fc6.onnx"
     if not file.exists():
         from export.generators.deepsim import randomised, save_generator
