@@ -24,7 +24,7 @@ def test_it_can_be_read_and_is_built_by_the_makefile(path: Path) -> None:
 def test_priors_are_compared_on_units_that_the_demo_has() -> None:
     demo = {layer.name: layer.selection for layer in load_config("deploy/atlases/lite0.toml").layers}
     priors = [load_config(str(path)) for path in CONFIGS if path.stem.startswith("priors-")]
-    assert len(priors) == 5
+    assert len(priors) == 6
     assert len({tuple((layer.name, str(layer.selection)) for layer in config.layers) for config in priors}) == 1
     classes = next(layer.selection for layer in priors[0].layers if layer.name == "_fc")
     assert set(classes) <= set(demo["_fc"])
