@@ -22,7 +22,7 @@ FLOOR = np.float32(0.1)
 SET_ASIDE = 16
 """One code in so many may have met a kink, where rounding decides between two gradients."""
 KINK = 10.0
-"""How many times what is accepted elsewhere the gradient of such a code may be off; a wrong sign or none is more."""
+"""How many times what is accepted elsewhere the gradient of such a code may be off; none at all is more."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ from export.passes.shapes import infer_shapes, static_shape
 from export.rotation import add_rotation
 from export.serialise import serialise
 from export.update import Ascent, add_update, state_fields
-from export.view import View, make_view
+from export.view import View
 from export.vjp import append_gradient
 from export.vjp.emit import Emitter
 
@@ -73,16 +73,7 @@ def compile_step(
     if decay is not None:
         prior = prior.with_decay(decay)
     preprocessing = network.card.input
-    view = make_view(
-        generator.image_px,
-        preprocessing.height,
-        preprocessing.width,
-        fit=ascent.fit,
-        jitter_px=ascent.jitter_px,
-        steps=ascent.steps,
-        zoom=ascent.zoom,
-        rotate_deg=ascent.rotate_deg,
-    )
+    view = ascent.view(generator.image_px, preprocessing.height, preprocessing.width)
 
     body = model_at_opset(network, batch)
     cut_at(body, target)

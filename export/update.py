@@ -14,7 +14,7 @@ import onnx_ir as ir
 
 from export.manifest import StateField
 from export.prior import CodePrior
-from export.view import NO_ZOOM
+from export.view import NO_ZOOM, View, make_view
 from export.vjp.emit import Emitter, shape_of
 
 TINY = 1e-30
@@ -60,6 +60,23 @@ class Ascent:
         if self.kind == "adam" and self.warmup:
             rates *= np.minimum(1, np.arange(1, self.steps + 1) / self.warmup)
         return rates.astype(np.float32)
+
+    def view(self, image_px: int, height: int, width: int) -> View:
+        """How a network whose input is (height, width) sees a generator's image, step by step.
+
+        Raises:
+            ModelError: see :func:`export.view.make_view`.
+        """
+        return make_view(
+            image_px,
+            height,
+            width,
+            fit=self.fit,
+            jitter_px=self.jitter_px,
+            steps=self.steps,
+            zoom=self.zoom,
+            rotate_deg=self.rotate_deg,
+        )
 
 
 def state_fields(ascent: Ascent, code_dim: int) -> tuple[StateField, ...]:

@@ -21,6 +21,8 @@ JITTER_PERIOD = 5
 NUM_ZOOMS = 5
 """Magnifications drawn from, evenly spaced from the smallest to the largest."""
 NO_ZOOM = (1.0, 1.0)
+ZOOM_OF_CLASSES = (1.0, 2.0)
+"""By default, for units without positions: what shows a class shows it from nearer too."""
 
 
 @dataclass(frozen=True)

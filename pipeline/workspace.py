@@ -19,9 +19,9 @@ from export.generator import Declared, Generator, resolve_generator
 from export.network import LayerInfo, Network, resolve_network
 from export.step import compile_decode
 from export.update import Ascent
-from export.view import NO_ZOOM
+from export.view import NO_ZOOM, ZOOM_OF_CLASSES
 from pipeline.config import AtlasConfig
-from pipeline.config.sections import STEPS_PER_FRAME, ZOOM_OF_CLASSES
+from pipeline.config.sections import STEPS_PER_FRAME
 from pipeline.recipe import Recipe, prior_digest
 from pipeline.store import Store
 from pipeline.tuning import tuned_batch

@@ -11,6 +11,7 @@ import torch
 from export.errors import InputError, ModelError
 from export.generators.architecture import GeneratorConfig
 from export.generators.encoder import LITE0, EncoderLayers
+from export.generators.statistics import CodeStatistics
 
 
 def write_checkpoint(state: dict[str, Any], checkpoint: Path) -> None:
@@ -46,6 +47,11 @@ def layers_of(state: dict[str, Any]) -> EncoderLayers:
 def shape_of(state: dict[str, Any]) -> GeneratorConfig:
     """The generator's shape of a checkpoint."""
     return GeneratorConfig(**state["shape"] | {"widths": tuple(state["shape"]["widths"])})
+
+
+def statistics_of(state: dict[str, Any]) -> CodeStatistics:
+    """The code statistics of a checkpoint; earlier ones also told whether features were rectified."""
+    return CodeStatistics(**{k: v for k, v in state["statistics"].items() if k != "rectified"})
 
 
 def check_same(state: dict[str, Any], shape: GeneratorConfig, layers: EncoderLayers) -> None:

@@ -15,11 +15,11 @@ from torch.nn import functional as F
 
 from export.priors.sphere import SpherePrior
 from export.update import Ascent
-from export.view import make_view
+from export.view import ZOOM_OF_CLASSES
 
 START_SCALE = 0.1
 NUM_LIKELY = 5
-ASCENT = Ascent(kind="adam", steps=40, jitter_px=4, zoom=(1.0, 2.0))
+ASCENT = Ascent(kind="adam", steps=40, jitter_px=4, zoom=ZOOM_OF_CLASSES)
 """An atlas's ascent of a class with two thirds of its steps, which climbs nearly as high."""
 
 
@@ -51,15 +51,7 @@ class Climbers:
         self._num_units, self._size = num_units, size
         self._rates = torch.from_numpy(ASCENT.learning_rates()).to(device)
         image_px, (height, width) = sides
-        view = make_view(
-            image_px,
-            height,
-            width,
-            fit=ASCENT.fit,
-            jitter_px=ASCENT.jitter_px,
-            steps=ASCENT.steps,
-            zoom=ASCENT.zoom,
-        )
+        view = ASCENT.view(image_px, height, width)
         self._rows, self._columns = (
             torch.from_numpy(matrices[which]).to(device)
             for matrices, which in ((view.rows, view.row_of_step), (view.columns, view.column_of_step))

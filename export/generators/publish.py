@@ -17,9 +17,8 @@ import torch
 
 from export.cards import CARD_KEY, GeneratorOutput
 from export.errors import InputError, ModelError
-from export.generator import load_generator
 from export.generators.architecture import GeneratorConfig, HybridGenerator
-from export.generators.checkpoint import layers_of, read_checkpoint, shape_of
+from export.generators.checkpoint import layers_of, read_checkpoint, shape_of, statistics_of
 from export.generators.encoder import Encoder, EncoderLayers
 from export.generators.sources import check_parity
 from export.generators.statistics import CodeStatistics, code_pace, code_prior
@@ -52,6 +51,17 @@ class Start:
     path: Path
     share: float
 
+    @classmethod
+    def of(cls, path: Path | None, share: float) -> Start | None:
+        """None for no share.
+
+        Raises:
+            InputError: a share of nothing.
+        """
+        if share and path is None:
+            raise InputError("--start-share is a share of the generator that --start-from names; give both, or neither")
+        return cls(path, share) if share and path else None
+
 
 def publish(
     checkpoint: Path,
@@ -80,7 +90,7 @@ def publish(
         InputError: statistics that do not fit the generator, or ``start`` has other codes or another shape.
     """
     state = read_checkpoint(checkpoint)
-    shape, layers, statistics = shape_of(state), layers_of(state), CodeStatistics(**state["statistics"])
+    shape, layers, statistics = shape_of(state), layers_of(state), statistics_of(state)
     generator = HybridGenerator(shape)
     network = network or resolve_network(layers.source, cache=Path("build") / "networks")
     weights = state["average"]
@@ -125,7 +135,7 @@ def averaged(
         InputError: they do not mean the same.
     """
     others = published_weights(start.path)
-    known = published_statistics(load_generator(start.path), others, shape, encoder)
+    known = published_statistics(start.path, others, shape, encoder)
     alike = known is not None and all(
         value is None or torch.allclose(getattr(known, name), value.cpu(), rtol=1e-2, atol=1e-2)
         for name, value in vars(statistics).items()
@@ -183,8 +193,7 @@ def main(
     checkpoint: Path, out: Path, trained_on: str, title: str | None, start_from: Path | None, start_share: float
 ) -> None:
     """Publish a checkpoint as a generator."""
-    start = Start(start_from, start_share) if start_from is not None and start_share else None
-    publish(checkpoint, out, trained_on, title=title, start=start)
+    publish(checkpoint, out, trained_on, title=title, start=Start.of(start_from, start_share))
 
 
 if __name__ == "__main__":

@@ -15,14 +15,12 @@ import torch
 from PIL import Image
 
 from export.errors import InputError
-from export.generator import load_generator
 from export.generators.architecture import GeneratorConfig
-from export.generators.checkpoint import changes, check_same, read_checkpoint, write_checkpoint
+from export.generators.checkpoint import changes, check_same, read_checkpoint, statistics_of, write_checkpoint
 from export.generators.encoder import Encoder, EncoderLayers, choose_layers, unit_layer_of
 from export.generators.images import Sampler, Source
 from export.generators.publish import Start, averaged, publish
 from export.generators.recipe import TrainConfig
-from export.generators.statistics import CodeStatistics
 from export.generators.train import STATISTICS_FROM, Trainer
 from export.generators.weights import published_statistics, published_weights
 from export.interrupts import held, pressed
@@ -135,7 +133,7 @@ def train_generator(options: TrainOptions, network: Network, say: Callable[[str]
         options.trained_on or said_of(options.images),
         title=options.title,
         network=network,
-        start=start_of(options),
+        start=Start.of(options.start_from, options.start_share),
     )
     say(f"{card['title']}: {card['parameters'] / 1e6:.1f} M parameters, {made.stat().st_size / 1e6:.1f} MB")
     say("the exported graph agrees with the trained module")
@@ -153,8 +151,7 @@ def make_trainer(options: TrainOptions, network: Network, say: Callable[[str], N
         raise InputError(f"a batch of {config.batch} cannot hold {config.mixed} blended images; give a larger --batch")
     if config.climbed > config.batch:
         raise InputError(f"{config.climbed} climbing rows are more than the {config.batch} images of a --batch")
-    if options.start_share and options.start_from is None:
-        raise InputError("--start-share is a share of the generator that --start-from names; give both, or neither")
+    start = Start.of(options.start_from, options.start_share)
     if options.map_dim and options.code == "global":
         raise InputError(
             "--map-dim is of a spatial code, and a global code has none; use --code hybrid, or leave it out"
@@ -177,7 +174,7 @@ def make_trainer(options: TrainOptions, network: Network, say: Callable[[str], N
     statistics = None
     if state is not None:  # before a minute is spent on them
         check_same(state, shape, layers)
-        statistics = CodeStatistics(**state["statistics"])
+        statistics = statistics_of(state)
     sources = [parse_source(text, options.image_px) for text in options.images]
     sampler = Sampler(sources, options.out / "cache", options.image_px, config.seed)
     encoder = Encoder(network, layers, options.device)
@@ -185,7 +182,7 @@ def make_trainer(options: TrainOptions, network: Network, say: Callable[[str], N
     weights: dict[str, torch.Tensor] = {}
     if state is None and options.start_from is not None:
         weights = published_weights(options.start_from)
-        statistics = published_statistics(load_generator(options.start_from), weights, shape, encoder)
+        statistics = published_statistics(options.start_from, weights, shape, encoder)
         kept = "those of" if statistics else "measured anew, unlike those of"
         say(f"what codes mean: {kept} {options.start_from}")
     trainer = Trainer(config, shape, sampler, encoder, options.device, witness, statistics)
@@ -197,14 +194,9 @@ def make_trainer(options: TrainOptions, network: Network, say: Callable[[str], N
     elif weights:
         taken = trainer.start_from(weights)
         say(f"{len(taken)} of {len(trainer.generator.state_dict())} weights taken over from {options.start_from}")
-    if start := start_of(options):  # before hours are spent
+    if start is not None:  # before hours are spent
         averaged(trainer.average.state_dict(), start, trainer.statistics, shape, encoder)
     return trainer
-
-
-def start_of(options: TrainOptions) -> Start | None:
-    """The generator that has a share in what is published, or None."""
-    return Start(options.start_from, options.start_share) if options.start_from and options.start_share else None
 
 
 def witness_of(options: TrainOptions, encoder: Encoder) -> Encoder | None:

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from export.errors import InputError, ModelError
 from export.generators import candidates
 from export.generators.architecture import FeatureDiscriminator, GeneratorConfig, HybridGenerator
-from export.generators.checkpoint import check_same
+from export.generators.checkpoint import check_same, statistics_of
 from export.generators.climbers import Climbers
 from export.generators.encoder import Encoder, Features
 from export.generators.images import Sampler
@@ -207,7 +207,7 @@ class Trainer:
                 assert seen.units is not None
                 rows = self.climbers.take(step, c.climbed, rng, self._encode(seen), seen.units)
                 climbing = self.climbers.code[rows].requires_grad_()
-                risen = self._decoded(climbing, None)
+                risen = self._decoded(climbing, torch.full((c.climbed,), self.shape.image_px))  # in full detail
                 looked = self.encoder(self.climbers.look(rows, risen.image))
                 assert looked.units is not None
                 activation = looked.units.gather(1, self.climbers.unit[rows, None]).float().sum()
@@ -277,10 +277,9 @@ class Trainer:
         """What the witness sees of images (N, 3, S, S), each from as near as it happens, at a place that it happens."""
         return witness(seen_from(images, self.config.witness_zoom, rng))
 
-    def _decoded(self, code: torch.Tensor, native: torch.Tensor | None) -> Decoded:
-        """The images of codes; like photographs stored at ``native`` pixels, where that is given."""
-        image = self.generator(code).float().contiguous(memory_format=torch.channels_last)
-        image = image if native is None else seen_at(image, native)
+    def _decoded(self, code: torch.Tensor, native: torch.Tensor) -> Decoded:
+        """The images of codes, each like a photograph stored at ``native`` (N,) pixels."""
+        image = seen_at(self.generator(code).float(), native)
         return Decoded(image, self.encoder(image))
 
     def _losses(
@@ -338,7 +337,7 @@ class Trainer:
                 "the checkpoint's discriminator looks at other maps (another --witness-taps, or an earlier "
                 "version); give the old settings, or another --out and its generator with --start-from"
             )
-        self.statistics = CodeStatistics(**state["statistics"]).to(self.device)
+        self.statistics = statistics_of(state).to(self.device)
         for name in ("generator", "average", "judge", "opt_g", "opt_d"):
             getattr(self, name).load_state_dict(state[name])
         self.climbers = self._new_climbers()

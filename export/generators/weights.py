@@ -9,7 +9,7 @@ import torch
 from torch.nn import functional as F
 
 from export.encoding import encoder_facts
-from export.generator import Generator
+from export.generator import load_generator
 from export.generators.architecture import GeneratorConfig
 from export.generators.encoder import Encoder
 from export.generators.statistics import CodeStatistics
@@ -29,22 +29,27 @@ def published_weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 def published_statistics(
-    generator: Generator, weights: dict[str, torch.Tensor], shape: GeneratorConfig, encoder: Encoder
+    path: Path, weights: dict[str, torch.Tensor], shape: GeneratorConfig, encoder: Encoder
 ) -> CodeStatistics | None:
     """What a published generator's codes were made with.
 
     Measured anew, principal components turn among those of like variance (a mean cosine of 0.09 for the bundled
-    generator's, of two draws of its images), and the weights that read them would have to learn which is which.
+    generator's, of another mix of its images), and the weights that read them would have to learn which is which.
 
     Args:
-        generator: the published one.
-        weights: its.
+        path: of the published generator.
+        weights: its, see :func:`published_weights`.
         shape: of the generator to be trained.
         encoder: of the generator to be trained.
 
     Returns:
         None where it does not say, or its codes are of another encoder, other layers or another shape.
+
+    Raises:
+        ModelError: see :func:`export.generator.load_generator`.
+        InputError: likewise.
     """
+    generator = load_generator(path)
     facts, layers = encoder_facts(generator), encoder.layers
     if facts is None or generator.code_dim != shape.code_dim:
         return None

@@ -20,7 +20,6 @@ from pydantic import (
 from pipeline.units import Units, parse_units
 
 LEAST_ZOOM, MOST_ZOOM = 0.5, 4.0
-ZOOM_OF_CLASSES = (1.0, 2.0)
 
 
 def _labels(value: object) -> object:
@@ -134,8 +133,8 @@ class AscentSection(_Section):
     """The optimiser and its schedule, see :class:`export.update.Ascent`.
 
     Attributes:
-        zoom: by default :data:`ZOOM_OF_CLASSES` for layers without positions under Adam, else none: what shows a class
-            shows it from nearer too, but an edge is another from nearer.
+        zoom: by default :data:`export.view.ZOOM_OF_CLASSES` for layers without positions under Adam, else none: what
+            shows a class shows it from nearer too, but an edge is another from nearer.
         start_scale: spreads the start codes.
         negative: also synthesise, once per unit, what lowers it most; it changes no other result.
     """

@@ -110,7 +110,7 @@ def test_refining_comes_near_and_never_worse(trained: tuple[Trainer, Generator])
     np.testing.assert_array_equal(unrefined.first, unrefined.distance)
     refined = encode_images(generator, images(3), steps=40)
     assert (refined.distance < 0.98 * refined.first).all()
-    np.testing.assert_allclose(refined.codes, generator.prior.constrain(refined.codes), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(refined.codes, generator.prior.constrain(refined.codes), rtol=1e-6, atol=1e-6)
 
 
 def test_a_generator_without_an_encoder_finds_its_own_image(tmp_path: Path) -> None:

@@ -124,6 +124,21 @@ def test_a_published_checkpoint_is_the_averaged_generator(pair: Pair, images: Pa
 
 
 @pytest.mark.usefixtures("short_statistics")
+def test_an_earlier_checkpoint_is_gone_on_from_and_published(pair: Pair, images: Path, tmp_path: Path) -> None:
+    """Its statistics told one thing more."""
+    t = trainer(pair, images, tmp_path)
+    t.step()
+    state = t.state()
+    state["statistics"]["rectified"] = True
+    torch.save(state, tmp_path / "checkpoint.pt")
+    again = trainer(pair, images, tmp_path)
+    again.restore(torch.load(tmp_path / "checkpoint.pt", weights_only=True))
+    assert again.done == 1
+    publish(tmp_path / "checkpoint.pt", tmp_path / "gen.onnx", "random noise", network=pair.network)
+    assert load_generator(tmp_path / "gen.onnx").code_dim == SHAPE.code_dim
+
+
+@pytest.mark.usefixtures("short_statistics")
 def test_weights_that_are_not_finite_are_not_published(pair: Pair, images: Path, tmp_path: Path) -> None:
     t = trainer(pair, images, tmp_path)
     next(t.average.parameters()).fill_(float("nan"))
