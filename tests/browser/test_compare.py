@@ -113,7 +113,7 @@ def test_one_layer_of_several_atlases_is_a_film_strip_of_its_units(site: Path, o
     assert [value.strip() for value in tench.locator("i").all_inner_texts()] == ["9.000", "10.00", "20.00"]
     assert tench.locator("b").all_inner_texts() == ["this atlas", "epoch 1", "epoch 2"]
     page.get_by_label("Line up").select_option("differ")
-    assert page.locator("#lined p").all_inner_texts()[0] == "Äpfel"
+    eventually(page, "document.querySelectorAll('#lined p')[0]?.innerText === 'Äpfel'")
     tench.locator("a").nth(2).click()
     page.wait_for_url("**/epoch-2/layer/fc/1.html")
 
